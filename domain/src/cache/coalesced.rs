@@ -1,0 +1,452 @@
+//! A bounded cache whose loads are shared and whose entries obey the clock.
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::future::Future;
+use std::hash::{BuildHasher, Hash};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use prometheus_client::metrics::counter::Counter;
+use rustc_hash::{FxBuildHasher, FxHashMap};
+use sea_orm::DbErr;
+use thiserror::Error;
+use tokio::sync::watch;
+
+use super::{Clock, Stamp, Tag};
+use crate::change::{Epoch, Position};
+
+/// Where a cache gets what it does not have.
+pub trait Load: Send + Sync + 'static {
+    type Key: Clone + Eq + Hash + Debug + Send + Sync + 'static;
+    /// Cheap to clone: an `Arc`, or a number.
+    type Value: Clone + Send + Sync + 'static;
+
+    /// Reads the values of `keys`, one for each and in their order.
+    fn load(
+        &self,
+        keys: Vec<Self::Key>,
+    ) -> impl Future<Output = Result<Vec<Self::Value>, DbErr>> + Send;
+
+    /// What a change of the value raises.
+    fn tag(key: &Self::Key) -> Tag;
+
+    /// Bytes in memory, key included.
+    fn weight(key: &Self::Key, value: &Self::Value) -> u32;
+
+    /// Whether the value is worth keeping.
+    fn keeps(_value: &Self::Value) -> bool {
+        true
+    }
+}
+
+/// How large a cache may grow, and how long an entry may stay.
+#[derive(Debug, Clone, Copy)]
+pub struct CacheSettings {
+    /// Bytes of all entries.
+    pub budget_bytes: u64,
+    /// Only a fallback: validity does not depend on it. Each entry lives up to
+    /// a tenth less, so that they do not all go at once.
+    pub time_to_live: Duration,
+}
+
+/// What a cache counts.
+#[derive(Debug, Clone, Default)]
+pub struct CacheMetrics {
+    /// Keys answered from memory.
+    pub hits: Counter,
+    /// Keys that were loaded.
+    pub misses: Counter,
+    /// Keys that joined a load under way.
+    pub joined: Counter,
+    /// Entries found that were no longer valid.
+    pub invalid: Counter,
+    /// Loads whose result was out of date before it could be kept.
+    pub unkept: Counter,
+    /// Entries that went for lack of room or age.
+    pub evicted: Counter,
+}
+
+/// A value, and the position it includes at least.
+#[derive(Debug, Clone)]
+pub struct Loaded<V> {
+    pub value: V,
+    pub position: Position,
+}
+
+/// Why a value could not be loaded.
+#[derive(Debug, Clone, Error)]
+pub enum LoadError {
+    #[error("the database failed")]
+    Database(#[source] Arc<DbErr>),
+    #[error("the load was broken off")]
+    Aborted,
+}
+
+#[derive(Clone)]
+struct Entry<V> {
+    epoch: Epoch,
+    number: u64,
+    value: V,
+}
+
+/// A read under way, for one or more keys.
+struct Flight<V> {
+    stamp: Stamp,
+    landed: watch::Receiver<Option<Landing<V>>>,
+}
+
+type Landing<V> = Result<Arc<Vec<V>>, LoadError>;
+
+/// A flight, and which of its values is meant.
+struct Seat<V> {
+    flight: Arc<Flight<V>>,
+    index: usize,
+}
+
+impl<V> Clone for Seat<V> {
+    fn clone(&self) -> Self {
+        Self {
+            flight: Arc::clone(&self.flight),
+            index: self.index,
+        }
+    }
+}
+
+/// Values by key; see the [module](super) for what may be used when.
+pub struct Cache<L: Load> {
+    inner: Arc<Inner<L>>,
+}
+
+struct Inner<L: Load> {
+    load: L,
+    clock: Arc<Clock>,
+    entries: moka::sync::Cache<L::Key, Entry<L::Value>, FxBuildHasher>,
+    flights: Mutex<FxHashMap<L::Key, Seat<L::Value>>>,
+    metrics: CacheMetrics,
+    /// The mistake of remembering the position after the read's snapshot.
+    #[cfg(test)]
+    stamps_inside_snapshot: std::sync::atomic::AtomicBool,
+}
+
+impl<L: Load> Clone for Cache<L> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+        }
+    }
+}
+
+/// Entries of one moment end at different ones.
+struct Jittered(Duration);
+
+impl<K: Hash, V> moka::Expiry<K, V> for Jittered {
+    fn expire_after_create(&self, key: &K, _: &V, _: Instant) -> Option<Duration> {
+        let spread = u32::try_from(FxBuildHasher.hash_one(key) % 100).unwrap_or(0);
+        Some(self.0 - self.0 / 1000 * spread)
+    }
+}
+
+impl<L: Load> Cache<L> {
+    pub fn new(
+        load: L,
+        clock: Arc<Clock>,
+        settings: CacheSettings,
+        metrics: CacheMetrics,
+    ) -> Self {
+        let evicted = metrics.evicted.clone();
+        let entries = moka::sync::Cache::builder()
+            .max_capacity(settings.budget_bytes)
+            .weigher(|key, entry: &Entry<L::Value>| L::weight(key, &entry.value))
+            .expire_after(Jittered(settings.time_to_live))
+            .eviction_listener(move |_, _, cause| {
+                if cause.was_evicted() {
+                    evicted.inc();
+                }
+            })
+            .build_with_hasher(FxBuildHasher);
+        Self {
+            inner: Arc::new(Inner {
+                load,
+                clock,
+                entries,
+                flights: Mutex::default(),
+                metrics,
+                #[cfg(test)]
+                stamps_inside_snapshot: false.into(),
+            }),
+        }
+    }
+
+    /// How many bytes and entries it holds, about.
+    pub fn size(&self) -> (u64, u64) {
+        let entries = &self.inner.entries;
+        (entries.weighted_size(), entries.entry_count())
+    }
+
+    /// The value if it is in memory and valid, with the position it includes.
+    pub fn peek(&self, key: &L::Key) -> Option<Loaded<L::Value>> {
+        let loaded = self.inner.valid(key)?;
+        self.inner.metrics.hits.inc();
+        Some(loaded)
+    }
+
+    /// One value, from memory or loaded.
+    pub async fn get(&self, key: L::Key) -> Result<Loaded<L::Value>, LoadError> {
+        if let Some(loaded) = self.peek(&key) {
+            return Ok(loaded);
+        }
+        let mut loaded = self.get_many(std::slice::from_ref(&key)).await?;
+        loaded.0.pop().map_or(Err(LoadError::Aborted), |value| {
+            Ok(Loaded {
+                value,
+                position: loaded.1,
+            })
+        })
+    }
+
+    /// The values of `keys` in their order, and the position that all of them
+    /// include at least. What is missing is loaded by one read; who asks for
+    /// the same meanwhile waits for that read, if it may.
+    pub async fn get_many(
+        &self,
+        keys: &[L::Key],
+    ) -> Result<(Vec<L::Value>, Position), LoadError> {
+        // The answer is made of entries of different ages. When the last of them
+        // is there the first may be out of date; they are looked at again. A key
+        // that changes all the time must not hold up the answer, so that after a
+        // few rounds what each load includes is enough.
+        const ROUNDS: usize = 3;
+        let mut round = 1;
+        loop {
+            let inner = &self.inner;
+            let mut values: Vec<Option<Loaded<L::Value>>> =
+                keys.iter().map(|key| inner.valid(key)).collect();
+            let missing: Vec<usize> = (0..keys.len()).filter(|i| values[*i].is_none()).collect();
+            inner.metrics.hits.inc_by((keys.len() - missing.len()) as u64);
+            if !missing.is_empty() {
+                let seats = inner.board(missing.iter().map(|i| &keys[*i]));
+                for (i, seat) in missing.iter().zip(seats) {
+                    values[*i] = Some(land(seat).await?);
+                }
+            }
+            let values: Vec<Loaded<L::Value>> = values.into_iter().flatten().collect();
+            let clock = inner.clock.current();
+            let applied = clock.applied();
+            let all_valid = keys
+                .iter()
+                .zip(&values)
+                .all(|(key, loaded)| clock.admits(L::tag(key), loaded.position));
+            let oldest = values.iter().map(|loaded| loaded.position.number).min();
+            let position = Position {
+                epoch: clock.epoch(),
+                number: match oldest {
+                    // Every change up to `applied` has raised its tag, and none of these.
+                    _ if all_valid => oldest.unwrap_or(0).max(applied),
+                    Some(oldest) => oldest,
+                    None => applied,
+                },
+            };
+            let same_epoch = values
+                .iter()
+                .all(|loaded| loaded.position.epoch == clock.epoch());
+            drop(clock);
+            if all_valid || (round >= ROUNDS && same_epoch) {
+                let values = values.into_iter().map(|loaded| loaded.value).collect();
+                return Ok((values, position));
+            }
+            if round >= 2 * ROUNDS {
+                return Err(LoadError::Aborted);
+            }
+            round += 1;
+        }
+    }
+}
+
+/// Waits for a flight.
+async fn land<V: Clone>(seat: Seat<V>) -> Result<Loaded<V>, LoadError> {
+    let mut landed = seat.flight.landed.clone();
+    let landing = landed
+        .wait_for(Option::is_some)
+        .await
+        .map_err(|_| LoadError::Aborted)?;
+    match landing.as_ref() {
+        Some(Ok(values)) => match values.get(seat.index) {
+            Some(value) => Ok(Loaded {
+                value: value.clone(),
+                position: seat.flight.stamp.position(),
+            }),
+            None => Err(LoadError::Aborted),
+        },
+        Some(Err(error)) => Err(error.clone()),
+        None => Err(LoadError::Aborted),
+    }
+}
+
+impl<L: Load> Inner<L> {
+    fn valid(&self, key: &L::Key) -> Option<Loaded<L::Value>> {
+        let entry = self.entries.get(key)?;
+        let clock = self.clock.current();
+        // Read before the tag: up to here every change has raised its tag.
+        let applied = clock.applied();
+        let stored = Position {
+            epoch: entry.epoch,
+            number: entry.number,
+        };
+        if !clock.admits(L::tag(key), stored) {
+            self.metrics.invalid.inc();
+            return None;
+        }
+        Some(Loaded {
+            value: entry.value,
+            position: Position {
+                epoch: entry.epoch,
+                number: entry.number.max(applied),
+            },
+        })
+    }
+
+    /// A seat for each key, in a flight that may answer who asks now: one under
+    /// way that includes the last change of the key, or a new one.
+    fn board<'a>(
+        self: &Arc<Self>,
+        keys: impl Iterator<Item = &'a L::Key>,
+    ) -> Vec<Seat<L::Value>> {
+        let mut flights = self.flights.lock();
+        let stamp = self.clock.stamp();
+        let (sender, landed) = watch::channel(None);
+        let flight = Arc::new(Flight { stamp, landed });
+        let mut own: HashMap<L::Key, usize> = HashMap::new();
+        let mut order = Vec::new();
+        let mut seats = Vec::new();
+        for key in keys {
+            let seat = if let Some(index) = own.get(key) {
+                Seat {
+                    flight: Arc::clone(&flight),
+                    index: *index,
+                }
+            } else if let Some(seat) = flights
+                .get(key)
+                .filter(|seat| self.clock.admits(L::tag(key), seat.flight.stamp.position()))
+            {
+                self.metrics.joined.inc();
+                seat.clone()
+            } else {
+                self.metrics.misses.inc();
+                let seat = Seat {
+                    flight: Arc::clone(&flight),
+                    index: order.len(),
+                };
+                own.insert(key.clone(), order.len());
+                order.push(key.clone());
+                flights.insert(key.clone(), seat.clone());
+                seat
+            };
+            seats.push(seat);
+        }
+        drop(flights);
+        if !order.is_empty() {
+            let inner = Arc::clone(self);
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "a load outlives the request that began it: others wait for it"
+            )]
+            tokio::spawn(async move { inner.fly(order, &flight, &sender).await });
+        }
+        seats
+    }
+
+    async fn fly(
+        &self,
+        keys: Vec<L::Key>,
+        flight: &Arc<Flight<L::Value>>,
+        landed: &watch::Sender<Option<Landing<L::Value>>>,
+    ) {
+        // A load that panics must not leave its keys waiting for ever.
+        let _cleared = ClearFlight {
+            inner: self,
+            keys: &keys,
+            flight,
+        };
+        let loaded = match self.load.load(keys.clone()).await {
+            Ok(values) if values.len() == keys.len() => Ok(Arc::new(values)),
+            Ok(_) => Err(LoadError::Aborted),
+            Err(error) => Err(LoadError::Database(Arc::new(error))),
+        };
+        if let Ok(values) = &loaded {
+            #[cfg(test)]
+            let stamp = &if self
+                .stamps_inside_snapshot
+                .load(std::sync::atomic::Ordering::SeqCst)
+            {
+                self.clock.stamp()
+            } else {
+                flight.stamp.clone()
+            };
+            #[cfg(not(test))]
+            let stamp = &flight.stamp;
+            for (key, value) in keys.iter().zip(values.iter()) {
+                self.keep(key, value, stamp);
+            }
+        }
+        landed.send_replace(Some(loaded));
+    }
+
+    fn keep(&self, key: &L::Key, value: &L::Value, stamp: &Stamp) {
+        if !self.clock.admits(L::tag(key), stamp.position()) {
+            self.metrics.unkept.inc();
+            return;
+        }
+        if L::keeps(value) {
+            self.entries.insert(
+                key.clone(),
+                Entry {
+                    epoch: stamp.clock.epoch(),
+                    number: stamp.number,
+                    value: value.clone(),
+                },
+            );
+        }
+    }
+}
+
+/// Takes a flight off the board when it has landed, or fallen.
+struct ClearFlight<'a, L: Load> {
+    inner: &'a Inner<L>,
+    keys: &'a [L::Key],
+    flight: &'a Arc<Flight<L::Value>>,
+}
+
+impl<L: Load> Drop for ClearFlight<'_, L> {
+    fn drop(&mut self) {
+        let mut flights = self.inner.flights.lock();
+        for key in self.keys {
+            if flights
+                .get(key)
+                .is_some_and(|seat| Arc::ptr_eq(&seat.flight, self.flight))
+            {
+                flights.remove(key);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+impl<L: Load> Cache<L> {
+    pub(super) fn stamp_inside_snapshot(&self) {
+        self.inner
+            .stamps_inside_snapshot
+            .store(true, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    /// The same entries under another clock, as if they had outlived the
+    /// process in a tier that replicas share.
+    pub(super) fn restarted(&self, load: L, clock: Arc<Clock>, settings: CacheSettings) -> Self {
+        let next = Self::new(load, clock, settings, CacheMetrics::default());
+        for (key, entry) in &self.inner.entries {
+            next.inner.entries.insert(key.as_ref().clone(), entry);
+        }
+        next
+    }
+}

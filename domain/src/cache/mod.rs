@@ -1,0 +1,17 @@
+//! Answers kept in memory, and the rule that makes a stale one impossible.
+//!
+//! A load remembers the position this replica had itself read from the
+//! database *before* its read began ([`Clock::stamp`]); each invalidation tag
+//! remembers the position of its last change. An entry is valid only while its
+//! tag's position is not above its own. It is checked when an entry is stored
+//! and each time it is used: no clock on the wall, no luck with timing.
+
+mod clock;
+mod coalesced;
+#[cfg(test)]
+mod model_test;
+mod tag;
+
+pub use clock::{Clock, Stamp};
+pub use coalesced::{Cache, CacheMetrics, CacheSettings, Load, LoadError, Loaded};
+pub use tag::Tag;

@@ -1,0 +1,128 @@
+//! The connection pools, and how an instant is bound on each database.
+
+use std::time::Duration;
+
+use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
+use sea_orm::{
+    ConnectOptions, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
+    SqliteTransactionMode, TransactionOptions, TransactionTrait, Value,
+};
+use time::format_description::BorrowedFormatItem;
+use time::macros::format_description;
+use time::{OffsetDateTime, UtcOffset};
+
+/// How to reach the database.
+#[derive(Debug, Clone)]
+pub struct DatabaseSettings {
+    /// `sqlite://path` or `postgres://…`.
+    pub url: String,
+    /// Connections kept at most (readers, on SQLite).
+    pub max_connections: u32,
+    /// How long a caller waits for a free connection.
+    pub acquire_timeout: Duration,
+    /// Whether a missing SQLite file is created.
+    pub create_if_missing: bool,
+}
+
+/// The database, split into who writes and who reads.
+///
+/// SQLite has one writer at a time: giving it one connection of its own turns
+/// `SQLITE_BUSY` into an orderly queue, and readers on theirs never wait for
+/// it. On PostgreSQL both are the same pool.
+#[derive(Debug, Clone)]
+pub struct Database {
+    writer: DatabaseConnection,
+    reader: DatabaseConnection,
+}
+
+impl Database {
+    /// Opens the pools. Nothing is migrated.
+    pub async fn connect(settings: &DatabaseSettings) -> Result<Self, DbErr> {
+        let mut options = ConnectOptions::new(&settings.url);
+        options
+            .sqlx_logging(false)
+            .acquire_timeout(settings.acquire_timeout)
+            .max_connections(settings.max_connections)
+            .set_application_name("smartpulse");
+        if !settings.url.starts_with("sqlite:") {
+            let pool = sea_orm::Database::connect(options).await?;
+            return Ok(Self {
+                writer: pool.clone(),
+                reader: pool,
+            });
+        }
+        let create = settings.create_if_missing;
+        options.map_sqlx_sqlite_opts(move |sqlite| {
+            sqlite
+                .create_if_missing(create)
+                .journal_mode(SqliteJournalMode::Wal)
+                // A position that a client has seen must survive a power cut.
+                .synchronous(SqliteSynchronous::Full)
+                .foreign_keys(true)
+                .busy_timeout(Duration::from_secs(30))
+                .pragma("cache_size", "-32000")
+                .pragma("mmap_size", "268435456")
+                .statement_cache_capacity(200)
+        });
+        let mut one = options.clone();
+        one.max_connections(1)
+            .idle_timeout(None::<Duration>)
+            .max_lifetime(None::<Duration>)
+            // Writers queue for the one connection: a long import must not turn them away.
+            .acquire_timeout(settings.acquire_timeout.max(Duration::from_secs(60)));
+        let writer = sea_orm::Database::connect(one).await?;
+        let reader = sea_orm::Database::connect(options).await?;
+        Ok(Self { writer, reader })
+    }
+
+    pub fn backend(&self) -> DbBackend {
+        self.writer.get_database_backend()
+    }
+
+    /// For statements that only read.
+    pub fn reader(&self) -> &DatabaseConnection {
+        &self.reader
+    }
+
+    /// For single statements that write, outside of a transaction.
+    pub fn writer(&self) -> &DatabaseConnection {
+        &self.writer
+    }
+
+    /// Begins a transaction that is going to write: `IMMEDIATE` on SQLite, since
+    /// one that turns from reading to writing fails instead of waiting.
+    pub async fn begin(&self) -> Result<DatabaseTransaction, DbErr> {
+        self.writer
+            .begin_with_options(TransactionOptions {
+                sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+                ..Default::default()
+            })
+            .await
+    }
+
+    /// Closes the pools when their connections are back.
+    pub async fn close(&self) -> Result<(), DbErr> {
+        self.writer.close_by_ref().await?;
+        self.reader.close_by_ref().await
+    }
+}
+
+const SQLITE_INSTANT: &[BorrowedFormatItem<'_>] =
+    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
+
+/// An instant as the database keeps it: `timestamptz` on PostgreSQL; on SQLite
+/// text of one fixed width in UTC, so that it sorts as text. To the
+/// microsecond, which is what PostgreSQL keeps.
+pub fn instant(backend: DbBackend, at: OffsetDateTime) -> Value {
+    match backend {
+        DbBackend::Sqlite => sqlite_instant(at).into(),
+        _ => at.into(),
+    }
+}
+
+/// An instant as SQLite keeps it.
+pub(crate) fn sqlite_instant(at: OffsetDateTime) -> String {
+    let at = at.to_offset(UtcOffset::UTC);
+    at.format(SQLITE_INSTANT)
+        .unwrap_or_else(|error| unreachable!("every UTC instant has this form: {error}"))
+}

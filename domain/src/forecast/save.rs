@@ -1,0 +1,478 @@
+//! Saving runs: all or nothing.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, Statement};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use time::{Duration, OffsetDateTime};
+
+use super::day::DAY_SECONDS;
+use super::store::{NewVersion, RunRows};
+use super::{Day, DeliveryRange, ForecastError, Resolution, SeriesKey, series, store};
+use crate::Violation;
+use crate::change::{self, Receipt};
+use crate::database::{Database, instant};
+use crate::provider::{self, ProviderKey};
+use crate::unit::{self, UnitKey};
+
+/// One run to be saved.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewRun {
+    pub unit: UnitKey,
+    pub provider: ProviderKey,
+    pub resolution: Resolution,
+    /// When the provider made it; when we got it, if absent.
+    pub issued_at: Option<OffsetDateTime>,
+    pub values: RunValues,
+}
+
+/// The values of a run: MWh per delivery period.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RunValues {
+    /// Any delivery periods, each by its start.
+    Points(Vec<(OffsetDateTime, f64)>),
+    /// Consecutive delivery periods; a null says nothing about its period.
+    From {
+        start: OffsetDateTime,
+        values: Vec<Option<f64>>,
+    },
+    /// Neither form, or both: what is wrong with what was given.
+    Unclear(&'static str),
+}
+
+/// Runs to be saved in one transaction.
+#[derive(Debug, Clone)]
+pub struct SaveRequest {
+    pub runs: Vec<NewRun>,
+    /// The same key and runs within 24 hours are answered again, not saved again.
+    pub idempotency_key: Option<String>,
+}
+
+/// What was saved.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Saved {
+    /// The runs' ids, in the order given.
+    pub run_ids: Vec<i64>,
+    /// Delivery periods that were given a value.
+    pub values: usize,
+    pub receipt: Receipt,
+}
+
+/// How long an idempotency key is kept.
+const IDEMPOTENCY_SPAN: Duration = Duration::hours(24);
+/// No unit produces more than this in a delivery period, in MWh.
+const MOST_MWH: f64 = 1e12;
+
+/// Saves every run or none, as the viewer named `viewer`.
+///
+/// Fails with [`ForecastError::Invalid`], naming every bad value, or when a
+/// unit or provider is unknown; nothing is written then.
+pub async fn save(
+    db: &Database,
+    viewer: &str,
+    request: &SaveRequest,
+    now: OffsetDateTime,
+) -> Result<Saved, ForecastError> {
+    let days = check(request, now)?;
+    let values = days.iter().flatten().map(|day| day.filled).sum();
+    let txn = db.begin().await?;
+    let outcome = write(&txn, viewer, request, days, now).await;
+    let run_ids = match outcome {
+        Ok(run_ids) => run_ids,
+        Err(error) => {
+            // The caller is told why; the connection goes back clean either way.
+            txn.rollback().await?;
+            return Err(error);
+        }
+    };
+    let receipt = change::commit(txn).await?;
+    Ok(Saved {
+        run_ids,
+        values,
+        receipt,
+    })
+}
+
+async fn write(
+    txn: &DatabaseTransaction,
+    viewer: &str,
+    request: &SaveRequest,
+    days: Vec<Vec<CheckedDay>>,
+    now: OffsetDateTime,
+) -> Result<Vec<i64>, ForecastError> {
+    if let Some(key) = &request.idempotency_key
+        && let Some(answered) = claim(txn, viewer, key, &fingerprint(request), now).await?
+    {
+        return Ok(answered.run_ids);
+    }
+    let series = draw_series(txn, request).await?;
+    let rows: Vec<RunRows> = request
+        .runs
+        .iter()
+        .zip(days)
+        .map(|(run, days)| {
+            let (series_id, provider_id) = series[&key_of(run)];
+            RunRows {
+                provider_id,
+                issued_at: to_microsecond(run.issued_at.unwrap_or(now)),
+                series_id,
+                days: days.into_iter().map(CheckedDay::into_version).collect(),
+            }
+        })
+        .collect();
+    let run_ids = store::insert(txn, &rows, now).await?;
+    if let Some(key) = &request.idempotency_key {
+        let answer = Answer {
+            run_ids: run_ids.clone(),
+        };
+        remember(txn, viewer, key, &answer).await?;
+    }
+    Ok(run_ids)
+}
+
+fn key_of(run: &NewRun) -> SeriesKey {
+    SeriesKey {
+        unit: run.unit,
+        provider: run.provider.clone(),
+        resolution: run.resolution,
+    }
+}
+
+/// What the database keeps of an instant.
+fn to_microsecond(at: OffsetDateTime) -> OffsetDateTime {
+    at - Duration::nanoseconds(i64::from(at.nanosecond() % 1000))
+}
+
+/// The values of one UTC day of a run, checked.
+struct CheckedDay {
+    day: Day,
+    first_period: usize,
+    values: Vec<Option<f64>>,
+    filled: usize,
+}
+
+impl CheckedDay {
+    fn into_version(self) -> NewVersion {
+        NewVersion {
+            day: self.day,
+            first_period: i16::try_from(self.first_period).unwrap_or(i16::MAX),
+            values: serde_json::to_string(&self.values)
+                .unwrap_or_else(|error| unreachable!("numbers and nulls are JSON: {error}")),
+        }
+    }
+}
+
+/// Every bad value of the request, or the runs cut into UTC days.
+fn check(request: &SaveRequest, now: OffsetDateTime) -> Result<Vec<Vec<CheckedDay>>, ForecastError> {
+    let mut violations = Vec::new();
+    if request.runs.is_empty() {
+        violations.push(Violation::new("runs", "give at least one run"));
+    }
+    if let Some(key) = &request.idempotency_key
+        && !(1..=200).contains(&key.chars().count())
+    {
+        violations.push(Violation::new(
+            "idempotencyKey",
+            "an idempotency key has 1 to 200 characters",
+        ));
+    }
+    let mut days = Vec::with_capacity(request.runs.len());
+    for (i, run) in request.runs.iter().enumerate() {
+        if run
+            .issued_at
+            .is_some_and(|issued| issued > now + Duration::days(1) || issued.year() < 1970)
+        {
+            violations.push(Violation::new(
+                format!("runs[{i}].issuedAt"),
+                "an issue time lies after 1970 and not more than a day ahead of now",
+            ));
+        }
+        days.push(check_run(run, i, &mut violations));
+    }
+    if violations.is_empty() {
+        return Ok(days);
+    }
+    violations.truncate(Violation::MOST);
+    Err(ForecastError::Invalid(violations))
+}
+
+fn check_run(run: &NewRun, i: usize, violations: &mut Vec<Violation>) -> Vec<CheckedDay> {
+    let step = run.resolution.seconds();
+    let mut wrong = |field: String, message: String| {
+        if violations.len() <= Violation::MOST {
+            violations.push(Violation::new(format!("runs[{i}].{field}"), message));
+        }
+    };
+    let misplaced = |at: OffsetDateTime| {
+        let seconds = at.unix_timestamp();
+        if seconds.rem_euclid(step) != 0 || at.nanosecond() != 0 {
+            Some(format!(
+                "a delivery period of {} begins on a multiple of its length, in UTC",
+                run.resolution
+            ))
+        } else if !DeliveryRange::reaches(seconds) {
+            Some("delivery times lie between 1970 and 2200".to_owned())
+        } else {
+            None
+        }
+    };
+    let bad_number = |mwh: f64| {
+        (!mwh.is_finite() || mwh.abs() > MOST_MWH)
+            .then(|| "must be a finite number of MWh, at most 1e12".to_owned())
+    };
+    // Delivery starts in seconds, with their values.
+    let mut points: Vec<(i64, f64)> = Vec::new();
+    match &run.values {
+        RunValues::Unclear(message) => wrong("points".into(), (*message).to_owned()),
+        RunValues::Points(given) => {
+            let mut seen = HashSet::with_capacity(given.len());
+            for (j, (start, mwh)) in given.iter().enumerate() {
+                if let Some(message) = misplaced(*start) {
+                    wrong(format!("points[{j}].deliveryStart"), message);
+                } else if !seen.insert(start.unix_timestamp()) {
+                    wrong(
+                        format!("points[{j}].deliveryStart"),
+                        "this delivery period is in the run twice".into(),
+                    );
+                }
+                if let Some(message) = bad_number(*mwh) {
+                    wrong(format!("points[{j}].mwh"), message);
+                }
+                points.push((start.unix_timestamp(), *mwh));
+            }
+            points.sort_by_key(|(start, _)| *start);
+        }
+        RunValues::From { start, values } => {
+            if let Some(message) = misplaced(*start) {
+                wrong("start".into(), message);
+            }
+            let seconds = start.unix_timestamp();
+            let length = i64::try_from(values.len()).unwrap_or(i64::MAX);
+            if !values.is_empty()
+                && !DeliveryRange::reaches(seconds.saturating_add(length.saturating_mul(step)) - step)
+            {
+                wrong("values".into(), "delivery times lie between 1970 and 2200".into());
+            }
+            for ((j, mwh), place) in values.iter().enumerate().zip(0i64..) {
+                let Some(mwh) = *mwh else { continue };
+                if let Some(message) = bad_number(mwh) {
+                    wrong(format!("values[{j}]"), message);
+                }
+                points.push((seconds.saturating_add(place.saturating_mul(step)), mwh));
+            }
+        }
+    }
+    if points.is_empty() && !matches!(run.values, RunValues::Unclear(_)) {
+        let field = match run.values {
+            RunValues::From { .. } => "values",
+            _ => "points",
+        };
+        wrong(field.into(), "a run has at least one value".into());
+    }
+    cut(&points, step)
+}
+
+/// Cuts sorted points into UTC days, from each day's first value to its last.
+fn cut(points: &[(i64, f64)], step: i64) -> Vec<CheckedDay> {
+    points
+        .chunk_by(|a, b| Day::of(a.0) == Day::of(b.0))
+        .map(|of_day| {
+            let period = |at: i64| usize::try_from(at.rem_euclid(DAY_SECONDS) / step).unwrap_or(0);
+            let first_period = period(of_day[0].0);
+            let last_period = period(of_day[of_day.len() - 1].0);
+            let mut values = vec![None; last_period - first_period + 1];
+            for (start, mwh) in of_day {
+                values[period(*start) - first_period] = Some(*mwh);
+            }
+            CheckedDay {
+                day: Day::of(of_day[0].0),
+                first_period,
+                values,
+                filled: of_day.len(),
+            }
+        })
+        .collect()
+}
+
+/// The id of each series of the request, drawn if need be, and of its provider.
+async fn draw_series(
+    txn: &DatabaseTransaction,
+    request: &SaveRequest,
+) -> Result<HashMap<SeriesKey, (i64, i64)>, ForecastError> {
+    let unit_keys: BTreeSet<UnitKey> = request.runs.iter().map(|run| run.unit).collect();
+    let provider_keys: BTreeSet<ProviderKey> =
+        request.runs.iter().map(|run| run.provider.clone()).collect();
+    let units: HashMap<UnitKey, i64> =
+        unit::by_keys(txn, &unit_keys.into_iter().collect::<Vec<_>>())
+            .await?
+            .into_iter()
+            .map(|unit| (unit.key, unit.id))
+            .collect();
+    let providers: HashMap<ProviderKey, i64> =
+        provider::by_keys(txn, &provider_keys.into_iter().collect::<Vec<_>>())
+            .await?
+            .into_iter()
+            .map(|provider| (provider.key, provider.id))
+            .collect();
+    for (i, run) in request.runs.iter().enumerate() {
+        if !units.contains_key(&run.unit) {
+            return Err(ForecastError::UnknownUnit {
+                key: run.unit,
+                path: Some(format!("runs[{i}].unit")),
+            });
+        }
+        if !providers.contains_key(&run.provider) {
+            return Err(ForecastError::UnknownProvider {
+                key: run.provider.clone(),
+                path: Some(format!("runs[{i}].provider")),
+            });
+        }
+    }
+    // Sorted: two savers that draw the same new series must not wait for each other.
+    let keys: BTreeSet<SeriesKey> = request.runs.iter().map(key_of).collect();
+    let keys: Vec<SeriesKey> = keys.into_iter().collect();
+    let known = series::ids(txn, &keys).await?;
+    let mut found = HashMap::with_capacity(keys.len());
+    for key in keys {
+        let (unit_id, provider_id) = (units[&key.unit], providers[&key.provider]);
+        let id = match known.get(&key) {
+            Some(id) => *id,
+            None => series::draw(txn, &key, unit_id, provider_id).await?,
+        };
+        found.insert(key, (id, provider_id));
+    }
+    Ok(found)
+}
+
+/// What an idempotency key stands for.
+#[derive(Serialize, Deserialize)]
+struct Answer {
+    run_ids: Vec<i64>,
+}
+
+/// The same for equal requests only.
+fn fingerprint(request: &SaveRequest) -> String {
+    let mut digest = Sha256::new();
+    let mut field = |bytes: &[u8]| {
+        digest.update((bytes.len() as u64).to_le_bytes());
+        digest.update(bytes);
+    };
+    let nanos = |at: OffsetDateTime| at.unix_timestamp_nanos().to_le_bytes();
+    for run in &request.runs {
+        field(run.unit.to_string().as_bytes());
+        field(run.provider.as_str().as_bytes());
+        field(run.resolution.as_str().as_bytes());
+        field(&run.issued_at.map(nanos).unwrap_or_default());
+        match &run.values {
+            RunValues::Points(points) => {
+                field(b"points");
+                for (start, mwh) in points {
+                    field(&nanos(*start));
+                    field(&mwh.to_bits().to_le_bytes());
+                }
+            }
+            RunValues::From { start, values } => {
+                field(b"values");
+                field(&nanos(*start));
+                for mwh in values {
+                    field(&mwh.map(|mwh| mwh.to_bits().to_le_bytes()).unwrap_or([0xff; 8]));
+                }
+            }
+            RunValues::Unclear(message) => field(message.as_bytes()),
+        }
+    }
+    use std::fmt::Write;
+    digest.finalize().iter().fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+/// Takes the key for this request, or says what it was answered before. A
+/// concurrent twin waits here until the first has committed.
+async fn claim(
+    txn: &DatabaseTransaction,
+    viewer: &str,
+    key: &str,
+    fingerprint: &str,
+    now: OffsetDateTime,
+) -> Result<Option<Answer>, ForecastError> {
+    let backend = txn.get_database_backend();
+    let execute = |sql: &str, values: Vec<sea_orm::Value>| {
+        txn.execute_raw(Statement::from_sql_and_values(backend, sql, values))
+    };
+    execute(
+        "DELETE FROM idempotency_key WHERE viewer = $1 AND key = $2 AND created_at <= $3",
+        vec![
+            viewer.into(),
+            key.into(),
+            instant(backend, now - IDEMPOTENCY_SPAN),
+        ],
+    )
+    .await?;
+    let claimed = execute(
+        "INSERT INTO idempotency_key (viewer, key, request_hash, response, created_at) \
+         VALUES ($1, $2, $3, '', $4) ON CONFLICT DO NOTHING",
+        vec![
+            viewer.into(),
+            key.into(),
+            fingerprint.into(),
+            instant(backend, now),
+        ],
+    )
+    .await?;
+    if claimed.rows_affected() == 1 {
+        return Ok(None);
+    }
+    let row = txn
+        .query_one_raw(Statement::from_sql_and_values(
+            backend,
+            "SELECT request_hash, response FROM idempotency_key WHERE viewer = $1 AND key = $2",
+            [viewer.into(), key.into()],
+        ))
+        .await?
+        .ok_or_else(|| DbErr::RecordNotFound("an idempotency key that was just there".into()))?;
+    let hash: String = row.try_get("", "request_hash")?;
+    if hash != fingerprint {
+        return Err(ForecastError::IdempotencyConflict);
+    }
+    let response: String = row.try_get("", "response")?;
+    let answer =
+        serde_json::from_str(&response).map_err(|error| DbErr::Json(error.to_string()))?;
+    Ok(Some(answer))
+}
+
+async fn remember(
+    txn: &DatabaseTransaction,
+    viewer: &str,
+    key: &str,
+    answer: &Answer,
+) -> Result<(), DbErr> {
+    let response =
+        serde_json::to_string(answer).map_err(|error| DbErr::Json(error.to_string()))?;
+    txn.execute_raw(Statement::from_sql_and_values(
+        txn.get_database_backend(),
+        "UPDATE idempotency_key SET response = $3 WHERE viewer = $1 AND key = $2",
+        [viewer.into(), key.into(), response.into()],
+    ))
+    .await?;
+    Ok(())
+}
+
+/// Forgets idempotency keys that are older than a day. Returns how many went.
+pub async fn forget_idempotency_keys(
+    db: &Database,
+    now: OffsetDateTime,
+) -> Result<u64, DbErr> {
+    let backend = db.backend();
+    let gone = db
+        .writer()
+        .execute_raw(Statement::from_sql_and_values(
+            backend,
+            "DELETE FROM idempotency_key WHERE created_at <= $1",
+            [instant(backend, now - IDEMPOTENCY_SPAN)],
+        ))
+        .await?;
+    Ok(gone.rows_affected())
+}

@@ -1,0 +1,374 @@
+//! Versions of day curves in the database.
+
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement, Value};
+use serde_json::value::RawValue;
+use time::macros::datetime;
+use time::{Date, OffsetDateTime};
+
+use super::{Day, DayCurve, DayKey, Overlay, Resolution, Run, Source, Version};
+use crate::database::{instant, sqlite_instant};
+
+/// All versions of one day of a series, newest first.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DayHistory {
+    pub versions: Vec<Version>,
+}
+
+impl DayHistory {
+    /// Its size in memory, in bytes.
+    pub fn weight(&self) -> usize {
+        let version = |version: &Version| size_of::<Version>() + size_of_val(&*version.values);
+        size_of::<Self>() + self.versions.iter().map(version).sum::<usize>()
+    }
+}
+
+/// What a run wrote for one day of a series.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunDay {
+    pub day: Day,
+    pub version: Version,
+}
+
+/// How many versions the first look reads: mostly the newest one or two fill the day.
+const FIRST_LOOK: u64 = 4;
+/// Each further look reads this many times more.
+const LOOK_GROWTH: u64 = 4;
+
+/// The latest view of each day: reads the newest few versions, and goes on
+/// only while periods are missing.
+pub(super) async fn latest(
+    db: &impl ConnectionTrait,
+    keys: &[DayKey],
+) -> Result<Vec<DayCurve>, DbErr> {
+    let mut overlays: Vec<Overlay> = keys.iter().map(|key| Overlay::new(key.resolution)).collect();
+    let mut open: Vec<(usize, Source)> = (0..keys.len()).map(|i| (i, newest())).collect();
+    let mut look = FIRST_LOOK;
+    while !open.is_empty() {
+        let rows = read_below(db, keys, &open, Some(look)).await?;
+        let mut read = vec![(0, newest()); open.len()];
+        for (place, version) in &rows {
+            overlays[open[*place].0].lay(version, |_| true);
+            read[*place] = (read[*place].0 + 1, version.source);
+        }
+        open = open
+            .iter()
+            .zip(read)
+            .filter(|((i, _), (count, _))| *count == look && !overlays[*i].is_complete())
+            .map(|((i, _), (_, last))| (*i, last))
+            .collect();
+        look = (look * LOOK_GROWTH).min(256);
+    }
+    Ok(overlays.into_iter().map(Overlay::finish).collect())
+}
+
+/// Every version of each day.
+pub(super) async fn history(
+    db: &impl ConnectionTrait,
+    keys: &[DayKey],
+) -> Result<Vec<DayHistory>, DbErr> {
+    let open: Vec<(usize, Source)> = (0..keys.len()).map(|i| (i, newest())).collect();
+    let mut found: Vec<DayHistory> = keys
+        .iter()
+        .map(|_| DayHistory {
+            versions: Vec::new(),
+        })
+        .collect();
+    for (place, version) in read_below(db, keys, &open, None).await? {
+        found[place].versions.push(version);
+    }
+    Ok(found)
+}
+
+/// Above every real source.
+fn newest() -> Source {
+    Source {
+        issued_at: datetime!(9999-12-31 00:00 UTC),
+        run_id: i64::MAX,
+    }
+}
+
+/// Versions of lower precedence than each bound, newest first, at most `limit`
+/// of each; with the place of the bound they belong to.
+async fn read_below(
+    db: &impl ConnectionTrait,
+    keys: &[DayKey],
+    open: &[(usize, Source)],
+    limit: Option<u64>,
+) -> Result<Vec<(usize, Version)>, DbErr> {
+    let limit = limit.map_or(i64::MAX, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
+    let backend = db.get_database_backend();
+    let statement = match backend {
+        DbBackend::Postgres => Statement::from_sql_and_values(
+            backend,
+            "SELECT k.place, c.issued_at, c.run_id, c.first_period, c.\"values\"::text AS mwh \
+             FROM unnest($1::bigint[], $2::date[], $3::timestamptz[], $4::bigint[]) \
+                  WITH ORDINALITY AS k (series_id, day, issued_at, run_id, place) \
+             CROSS JOIN LATERAL ( \
+                 SELECT * FROM forecast_curve v \
+                 WHERE v.series_id = k.series_id AND v.day = k.day AND (v.issued_at, v.run_id) < (k.issued_at, k.run_id) \
+                 ORDER BY v.issued_at DESC, v.run_id DESC LIMIT $5) c \
+             ORDER BY k.place, c.issued_at DESC, c.run_id DESC",
+            [
+                array(open.iter().map(|(i, _)| keys[*i].series_id)),
+                array(open.iter().map(|(i, _)| keys[*i].day.date())),
+                array(open.iter().map(|(_, below)| below.issued_at)),
+                array(open.iter().map(|(_, below)| below.run_id)),
+                limit.into(),
+            ],
+        ),
+        _ => {
+            let asked: Vec<_> = open
+                .iter()
+                .map(|(i, below)| {
+                    (
+                        keys[*i].series_id,
+                        keys[*i].day.to_string(),
+                        sqlite_instant(below.issued_at),
+                        below.run_id,
+                    )
+                })
+                .collect();
+            Statement::from_sql_and_values(
+                backend,
+                "SELECT k.key + 1 AS place, c.issued_at, c.run_id, c.first_period, c.\"values\" AS mwh \
+                 FROM json_each(?1) k \
+                 CROSS JOIN forecast_curve c \
+                 WHERE c.series_id = k.value ->> 0 AND c.day = k.value ->> 1 \
+                   AND (c.issued_at, c.run_id) IN ( \
+                     SELECT v.issued_at, v.run_id FROM forecast_curve v \
+                     WHERE v.series_id = k.value ->> 0 AND v.day = k.value ->> 1 \
+                       AND (v.issued_at, v.run_id) < (k.value ->> 2, k.value ->> 3) \
+                     ORDER BY v.issued_at DESC, v.run_id DESC LIMIT ?2) \
+                 ORDER BY place, c.issued_at DESC, c.run_id DESC",
+                [json(&asked)?, limit.into()],
+            )
+        }
+    };
+    db.query_all_raw(statement)
+        .await?
+        .iter()
+        .map(|row| {
+            let place: i64 = row.try_get("", "place")?;
+            Ok((usize::try_from(place - 1).unwrap_or(usize::MAX), decode(row)?))
+        })
+        .collect()
+}
+
+/// What one run wrote of a series between two days, both included.
+pub async fn written(
+    db: &impl ConnectionTrait,
+    series_id: i64,
+    run_id: i64,
+    first: Day,
+    last: Day,
+) -> Result<Vec<RunDay>, DbErr> {
+    let backend = db.get_database_backend();
+    let day = |day: Day| match backend {
+        DbBackend::Sqlite => Value::from(day.to_string()),
+        _ => Value::from(day.date()),
+    };
+    db.query_all_raw(Statement::from_sql_and_values(
+        backend,
+        match backend {
+            DbBackend::Postgres => {
+                "SELECT day, issued_at, run_id, first_period, \"values\"::text AS mwh FROM forecast_curve \
+                 WHERE series_id = $1 AND run_id = $2 AND day BETWEEN $3 AND $4 ORDER BY day"
+            }
+            _ => {
+                "SELECT day, issued_at, run_id, first_period, \"values\" AS mwh FROM forecast_curve \
+                 WHERE series_id = $1 AND run_id = $2 AND day BETWEEN $3 AND $4 ORDER BY day"
+            }
+        },
+        [series_id.into(), run_id.into(), day(first), day(last)],
+    ))
+    .await?
+    .iter()
+    .map(|row| {
+        Ok(RunDay {
+            day: row.try_get::<Date>("", "day")?.into(),
+            version: decode(row)?,
+        })
+    })
+    .collect()
+}
+
+/// One run, if it exists.
+pub async fn run(db: &impl ConnectionTrait, id: i64) -> Result<Option<Run>, DbErr> {
+    use sea_orm::EntityTrait;
+    let row = entities::forecast_run::Entity::find_by_id(id).one(db).await?;
+    Ok(row.map(|row| Run {
+        id: row.id,
+        issued_at: row.issued_at,
+        received_at: row.received_at,
+    }))
+}
+
+fn decode(row: &QueryResult) -> Result<Version, DbErr> {
+    let values: String = row.try_get("", "mwh")?;
+    let values: Vec<Option<f64>> =
+        serde_json::from_str(&values).map_err(|error| DbErr::Json(error.to_string()))?;
+    let first_period: i16 = row.try_get("", "first_period")?;
+    Ok(Version {
+        source: Source {
+            issued_at: row.try_get("", "issued_at")?,
+            run_id: row.try_get("", "run_id")?,
+        },
+        first_period: u16::try_from(first_period).unwrap_or(u16::MAX),
+        values: values.into_iter().map(|v| v.unwrap_or(f64::NAN)).collect(),
+    })
+}
+
+fn json(value: &impl serde::Serialize) -> Result<Value, DbErr> {
+    serde_json::to_string(value)
+        .map(Value::from)
+        .map_err(|error| DbErr::Json(error.to_string()))
+}
+
+fn array<T>(values: impl Iterator<Item = T>) -> Value
+where
+    Vec<T>: Into<Value>,
+{
+    values.collect::<Vec<T>>().into()
+}
+
+/// A run about to be written: its head, and its day curves.
+pub(super) struct RunRows {
+    pub provider_id: i64,
+    pub issued_at: OffsetDateTime,
+    pub series_id: i64,
+    pub days: Vec<NewVersion>,
+}
+
+/// One version about to be written; `values` is its JSON array.
+pub(super) struct NewVersion {
+    pub day: Day,
+    pub first_period: i16,
+    pub values: String,
+}
+
+/// Rows of one statement: few enough to keep a statement's memory bounded.
+const ROWS_A_STATEMENT: usize = 20_000;
+
+/// Writes runs and their versions, and returns the runs' ids in the same order.
+pub(super) async fn insert(
+    db: &impl ConnectionTrait,
+    runs: &[RunRows],
+    received_at: OffsetDateTime,
+) -> Result<Vec<i64>, DbErr> {
+    let mut ids = Vec::with_capacity(runs.len());
+    for chunk in runs.chunks(ROWS_A_STATEMENT) {
+        ids.extend(insert_runs(db, chunk, received_at).await?);
+    }
+    let mut rows = Vec::new();
+    for (run, id) in runs.iter().zip(&ids) {
+        for version in &run.days {
+            rows.push((run, *id, version));
+        }
+    }
+    // In the order of the table: neighbours land on the same pages.
+    rows.sort_by_key(|(run, id, version)| (run.series_id, version.day, run.issued_at, *id));
+    for chunk in rows.chunks(ROWS_A_STATEMENT) {
+        insert_versions(db, chunk).await?;
+    }
+    Ok(ids)
+}
+
+async fn insert_runs(
+    db: &impl ConnectionTrait,
+    runs: &[RunRows],
+    received_at: OffsetDateTime,
+) -> Result<Vec<i64>, DbErr> {
+    let backend = db.get_database_backend();
+    let statement = match backend {
+        DbBackend::Postgres => Statement::from_sql_and_values(
+            backend,
+            "INSERT INTO forecast_run (provider_id, issued_at, received_at) \
+             SELECT r.provider_id, r.issued_at, $3 \
+             FROM unnest($1::bigint[], $2::timestamptz[]) WITH ORDINALITY AS r (provider_id, issued_at, place) \
+             ORDER BY r.place RETURNING id",
+            [
+                array(runs.iter().map(|run| run.provider_id)),
+                array(runs.iter().map(|run| run.issued_at)),
+                received_at.into(),
+            ],
+        ),
+        _ => {
+            let rows: Vec<_> = runs
+                .iter()
+                .map(|run| (run.provider_id, sqlite_instant(run.issued_at)))
+                .collect();
+            Statement::from_sql_and_values(
+                backend,
+                "INSERT INTO forecast_run (provider_id, issued_at, received_at) \
+                 SELECT r.value ->> 0, r.value ->> 1, ?2 FROM json_each(?1) r WHERE true ORDER BY r.key RETURNING id",
+                [json(&rows)?, instant(backend, received_at)],
+            )
+        }
+    };
+    let mut ids = db
+        .query_all_raw(statement)
+        .await?
+        .iter()
+        .map(|row| row.try_get("", "id"))
+        .collect::<Result<Vec<i64>, _>>()?;
+    // Drawn in the order of the rows, whatever order they are returned in.
+    ids.sort_unstable();
+    Ok(ids)
+}
+
+async fn insert_versions(
+    db: &impl ConnectionTrait,
+    rows: &[(&RunRows, i64, &NewVersion)],
+) -> Result<(), DbErr> {
+    let backend = db.get_database_backend();
+    let statement = match backend {
+        DbBackend::Postgres => Statement::from_sql_and_values(
+            backend,
+            "INSERT INTO forecast_curve (series_id, day, issued_at, run_id, first_period, \"values\") \
+             SELECT * FROM unnest($1::bigint[], $2::date[], $3::timestamptz[], $4::bigint[], $5::smallint[], $6::text[]::json[])",
+            [
+                array(rows.iter().map(|(run, ..)| run.series_id)),
+                array(rows.iter().map(|(_, _, version)| version.day.date())),
+                array(rows.iter().map(|(run, ..)| run.issued_at)),
+                array(rows.iter().map(|(_, id, _)| *id)),
+                array(rows.iter().map(|(_, _, version)| version.first_period)),
+                array(rows.iter().map(|(_, _, version)| version.values.clone())),
+            ],
+        ),
+        _ => {
+            let rows = rows
+                .iter()
+                .map(|(run, id, version)| {
+                    Ok((
+                        run.series_id,
+                        version.day.to_string(),
+                        sqlite_instant(run.issued_at),
+                        id,
+                        version.first_period,
+                        RawValue::from_string(version.values.clone())?,
+                    ))
+                })
+                .collect::<Result<Vec<_>, serde_json::Error>>()
+                .map_err(|error| DbErr::Json(error.to_string()))?;
+            Statement::from_sql_and_values(
+                backend,
+                "INSERT INTO forecast_curve (series_id, day, issued_at, run_id, first_period, \"values\") \
+                 SELECT r.value ->> 0, r.value ->> 1, r.value ->> 2, r.value ->> 3, r.value ->> 4, r.value -> 5 FROM json_each(?1) r",
+                [json(&rows)?],
+            )
+        }
+    };
+    db.execute_raw(statement).await?;
+    Ok(())
+}
+
+/// The key's resolution is that of its series; one constructor keeps it so.
+impl DayKey {
+    pub fn new(series_id: i64, resolution: Resolution, day: Day) -> Self {
+        Self {
+            series_id,
+            resolution,
+            day,
+        }
+    }
+}

@@ -1,0 +1,444 @@
+//! Reading forecasts: from memory where it is valid, else from the database.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use sea_orm::DbErr;
+use time::OffsetDateTime;
+
+use super::{
+    Curve, Day, DayCurve, DayHistory, DeliveryRange, ForecastError, Resolution, SeriesKey, series,
+    store,
+};
+use crate::cache::{Cache, CacheMetrics, CacheSettings, Clock, Load, Tag};
+use crate::change::{Change, Operation, Position, Subject};
+use crate::database::Database;
+use crate::provider::{self, Provider, ProviderKey};
+use crate::unit::{self, Unit, UnitKey};
+
+/// One day of one series: what is stored, kept in memory, and invalidated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct DayKey {
+    pub series_id: i64,
+    pub(super) resolution: Resolution,
+    pub day: Day,
+}
+
+impl DayKey {
+    /// Shared by everything made from this day of this series.
+    fn tag(series_id: i64, day: Day) -> Tag {
+        Tag::of("forecast", &(series_id, day))
+    }
+}
+
+/// Which versions count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum View {
+    /// The latest of each delivery period.
+    #[default]
+    Latest,
+    /// What was issued by then.
+    KnownAt(OffsetDateTime),
+    /// What one run gave.
+    Run(i64),
+}
+
+/// How much memory the caches may take.
+#[derive(Debug, Clone, Copy)]
+pub struct ForecastsSettings {
+    /// Of latest day curves.
+    pub latest: CacheSettings,
+    /// Of day histories, from which every other view is made.
+    pub history: CacheSettings,
+    /// Of units, providers and series, each.
+    pub reference: CacheSettings,
+}
+
+/// Forecasts and what they refer to, read through memory.
+#[derive(Clone)]
+pub struct Forecasts {
+    db: Database,
+    clock: Arc<Clock>,
+    units: Cache<Units>,
+    providers: Cache<Providers>,
+    series: Cache<SeriesIds>,
+    latest: Cache<Latest>,
+    history: Cache<History>,
+    metrics: Vec<(&'static str, CacheMetrics)>,
+}
+
+impl Forecasts {
+    pub fn new(db: &Database, clock: Arc<Clock>, settings: ForecastsSettings) -> Self {
+        let mut metrics = Vec::new();
+        let mut counted = |name| {
+            let counters = CacheMetrics::default();
+            metrics.push((name, counters.clone()));
+            counters
+        };
+        Self {
+            db: db.clone(),
+            units: Cache::new(
+                Units(db.clone()),
+                Arc::clone(&clock),
+                settings.reference,
+                counted("unit"),
+            ),
+            providers: Cache::new(
+                Providers(db.clone()),
+                Arc::clone(&clock),
+                settings.reference,
+                counted("provider"),
+            ),
+            series: Cache::new(
+                SeriesIds(db.clone()),
+                Arc::clone(&clock),
+                settings.reference,
+                counted("series"),
+            ),
+            latest: Cache::new(
+                Latest(db.clone()),
+                Arc::clone(&clock),
+                settings.latest,
+                counted("latest"),
+            ),
+            history: Cache::new(
+                History(db.clone()),
+                Arc::clone(&clock),
+                settings.history,
+                counted("history"),
+            ),
+            clock,
+            metrics,
+        }
+    }
+
+    pub fn clock(&self) -> &Arc<Clock> {
+        &self.clock
+    }
+
+    /// What each cache counts, by the cache's name.
+    pub fn metrics(&self) -> &[(&'static str, CacheMetrics)] {
+        &self.metrics
+    }
+
+    /// Bytes and entries of each cache, by its name.
+    pub fn sizes(&self) -> [(&'static str, (u64, u64)); 5] {
+        [
+            ("unit", self.units.size()),
+            ("provider", self.providers.size()),
+            ("series", self.series.size()),
+            ("latest", self.latest.size()),
+            ("history", self.history.size()),
+        ]
+    }
+
+    /// The unit, if there is one.
+    pub async fn unit(&self, key: UnitKey) -> Result<Option<Arc<Unit>>, ForecastError> {
+        Ok(self.units.get(key).await?.value)
+    }
+
+    /// The provider, if there is one.
+    pub async fn provider(
+        &self,
+        key: &ProviderKey,
+    ) -> Result<Option<Arc<Provider>>, ForecastError> {
+        Ok(self.providers.get(key.clone()).await?.value)
+    }
+
+    /// Units in the order of their keys' places; one read for those not in memory.
+    pub async fn units(&self, keys: &[UnitKey]) -> Result<Vec<Option<Arc<Unit>>>, ForecastError> {
+        Ok(self.units.get_many(keys).await?.0)
+    }
+
+    /// A range of a series, and the position it includes.
+    pub async fn curve(
+        &self,
+        series: &SeriesKey,
+        range: DeliveryRange,
+        view: View,
+    ) -> Result<Curve, ForecastError> {
+        // A series nobody has written is not remembered: whoever writes it first
+        // need not tell us.
+        let asked = self.clock.stamp().position();
+        let known = match self.series.peek(series) {
+            Some(known) => known,
+            None => self.series.get(series.clone()).await?,
+        };
+        let Some(series_id) = known.value else {
+            self.require(series).await?;
+            return Ok(Curve::new(range, Vec::new(), asked));
+        };
+        let resolution = range.resolution();
+        let keys = range
+            .days()
+            .map(move |day| DayKey::new(series_id, resolution, day));
+        match view {
+            View::Latest => {
+                // The common case needs no list of keys, and no task.
+                let mut position: Option<Position> = None;
+                let mut days = Vec::with_capacity(range.periods() / resolution.periods_per_day() + 2);
+                for key in keys.clone() {
+                    let Some(day) = self.latest.peek(&key) else {
+                        days.clear();
+                        break;
+                    };
+                    position = Some(position.map_or(day.position, |p| older(p, day.position)));
+                    days.push(day.value);
+                }
+                if let Some(position) = position
+                    && !days.is_empty()
+                    && (days.len() == 1 || self.still_valid(position, &keys))
+                {
+                    return Ok(Curve::new(range, days, position));
+                }
+                let keys: Vec<_> = keys.collect();
+                let (days, position) = self.latest.get_many(&keys).await?;
+                Ok(Curve::new(range, days, position))
+            }
+            View::KnownAt(at) => {
+                self.overlaid(range, keys.collect(), |source| source.issued_at <= at)
+                    .await
+            }
+            View::Run(run_id) => {
+                let curve = self
+                    .overlaid(range, keys.collect(), |source| source.run_id == run_id)
+                    .await?;
+                if curve.points().next().is_none()
+                    && store::run(self.db.reader(), run_id).await?.is_none()
+                {
+                    return Err(ForecastError::UnknownRun(run_id));
+                }
+                Ok(curve)
+            }
+        }
+    }
+
+    async fn overlaid(
+        &self,
+        range: DeliveryRange,
+        keys: Vec<DayKey>,
+        admits: impl Fn(&super::Source) -> bool,
+    ) -> Result<Curve, ForecastError> {
+        let (histories, position) = self.history.get_many(&keys).await?;
+        let days = keys
+            .iter()
+            .zip(histories)
+            .map(|(key, history)| {
+                Arc::new(DayCurve::overlay(
+                    range.resolution(),
+                    key.day,
+                    &history.versions,
+                    |source, _| admits(source),
+                ))
+            })
+            .collect();
+        Ok(Curve::new(range, days, position))
+    }
+
+    /// Whether nothing of an answer made of several days has changed while it
+    /// was put together.
+    fn still_valid(&self, position: Position, keys: &(impl Iterator<Item = DayKey> + Clone)) -> bool {
+        keys.clone()
+            .all(|key| self.clock.admits(Latest::tag(&key), position))
+    }
+
+    /// An error unless both the unit and the provider of a series exist.
+    pub async fn require(&self, series: &SeriesKey) -> Result<(), ForecastError> {
+        if self.unit(series.unit).await?.is_none() {
+            return Err(ForecastError::UnknownUnit {
+                key: series.unit,
+                path: None,
+            });
+        }
+        if self.provider(&series.provider).await?.is_none() {
+            return Err(ForecastError::UnknownProvider {
+                key: series.provider.clone(),
+                path: None,
+            });
+        }
+        Ok(())
+    }
+
+    /// Raises the tags of a change. The order of calls is the clock's.
+    pub fn invalidate(&self, change: &Change) {
+        let number = change.position.number;
+        match &change.subject {
+            Subject::Everything => self.clock.invalidate_all(number),
+            Subject::Unit(key) => {
+                self.clock.invalidate(Units::tag(key), number);
+            }
+            Subject::Provider(key) => {
+                self.clock.invalidate(Providers::tag(key), number);
+            }
+            Subject::Forecast(forecast) => {
+                debug_assert_ne!(change.operation, Operation::Resync);
+                let first = Day::of(forecast.from.unix_timestamp());
+                let last = Day::of(forecast.to.unix_timestamp() - 1);
+                for day in first.0..=last.0 {
+                    self.clock
+                        .invalidate(DayKey::tag(forecast.series_id, Day(day)), number);
+                }
+            }
+        }
+    }
+
+    /// Loads the days around `now` of every series, so that the first screens
+    /// after a start find them in memory. Returns how many day curves it loaded.
+    pub async fn warm_up(&self, now: OffsetDateTime) -> Result<usize, ForecastError> {
+        let today = Day::of(now.unix_timestamp());
+        let keys: Vec<DayKey> = series::written_between(self.db.reader(), today, Day(today.0 + 2))
+            .await?
+            .into_iter()
+            .map(|(series_id, resolution, day)| DayKey::new(series_id, resolution, day))
+            .collect();
+        for chunk in keys.chunks(256) {
+            self.latest.get_many(chunk).await?;
+        }
+        Ok(keys.len())
+    }
+}
+
+fn older(a: Position, b: Position) -> Position {
+    if a.epoch == b.epoch && a.number <= b.number {
+        a
+    } else {
+        b
+    }
+}
+
+struct Units(Database);
+
+impl Load for Units {
+    type Key = UnitKey;
+    type Value = Option<Arc<Unit>>;
+
+    fn load(&self, keys: Vec<UnitKey>) -> impl Future<Output = Result<Vec<Self::Value>, DbErr>> + Send {
+        let db = self.0.clone();
+        async move {
+            let found = unit::by_keys(db.reader(), &keys).await?;
+            let found: Vec<Arc<Unit>> = found.into_iter().map(Arc::new).collect();
+            Ok(keys
+                .iter()
+                .map(|key| found.iter().find(|unit| unit.key == *key).cloned())
+                .collect())
+        }
+    }
+
+    fn tag(key: &UnitKey) -> Tag {
+        Tag::of("unit", key)
+    }
+
+    fn weight(_: &UnitKey, value: &Self::Value) -> u32 {
+        let own = value.as_ref().map_or(0, |unit| {
+            size_of::<Unit>() + unit.name.len() + size_of_val(&*unit.capacity)
+        });
+        bytes(size_of::<UnitKey>() + own)
+    }
+}
+
+struct Providers(Database);
+
+impl Load for Providers {
+    type Key = ProviderKey;
+    type Value = Option<Arc<Provider>>;
+
+    fn load(&self, keys: Vec<ProviderKey>) -> impl Future<Output = Result<Vec<Self::Value>, DbErr>> + Send {
+        let db = self.0.clone();
+        async move {
+            let found = provider::by_keys(db.reader(), &keys).await?;
+            let found: Vec<Arc<Provider>> = found.into_iter().map(Arc::new).collect();
+            Ok(keys
+                .iter()
+                .map(|key| found.iter().find(|provider| provider.key == *key).cloned())
+                .collect())
+        }
+    }
+
+    fn tag(key: &ProviderKey) -> Tag {
+        Tag::of("provider", key)
+    }
+
+    fn weight(key: &ProviderKey, value: &Self::Value) -> u32 {
+        let own = value
+            .as_ref()
+            .map_or(0, |provider| size_of::<Provider>() + provider.name.len());
+        bytes(key.as_str().len() + own)
+    }
+}
+
+struct SeriesIds(Database);
+
+impl Load for SeriesIds {
+    type Key = SeriesKey;
+    type Value = Option<i64>;
+
+    fn load(&self, keys: Vec<SeriesKey>) -> impl Future<Output = Result<Vec<Self::Value>, DbErr>> + Send {
+        let db = self.0.clone();
+        async move {
+            let found = series::ids(db.reader(), &keys).await?;
+            Ok(keys.iter().map(|key| found.get(key).copied()).collect())
+        }
+    }
+
+    fn tag(key: &SeriesKey) -> Tag {
+        Tag::of("series", key)
+    }
+
+    fn weight(key: &SeriesKey, _: &Self::Value) -> u32 {
+        bytes(size_of::<SeriesKey>() + key.provider.as_str().len() + size_of::<i64>())
+    }
+
+    fn keeps(value: &Self::Value) -> bool {
+        value.is_some()
+    }
+}
+
+struct Latest(Database);
+
+impl Load for Latest {
+    type Key = DayKey;
+    type Value = Arc<DayCurve>;
+
+    fn load(&self, keys: Vec<DayKey>) -> impl Future<Output = Result<Vec<Self::Value>, DbErr>> + Send {
+        let db = self.0.clone();
+        async move {
+            let curves = store::latest(db.reader(), &keys).await?;
+            Ok(curves.into_iter().map(Arc::new).collect())
+        }
+    }
+
+    fn tag(key: &DayKey) -> Tag {
+        DayKey::tag(key.series_id, key.day)
+    }
+
+    fn weight(_: &DayKey, value: &Self::Value) -> u32 {
+        bytes(size_of::<DayKey>() + value.weight())
+    }
+}
+
+struct History(Database);
+
+impl Load for History {
+    type Key = DayKey;
+    type Value = Arc<DayHistory>;
+
+    fn load(&self, keys: Vec<DayKey>) -> impl Future<Output = Result<Vec<Self::Value>, DbErr>> + Send {
+        let db = self.0.clone();
+        async move {
+            let histories = store::history(db.reader(), &keys).await?;
+            Ok(histories.into_iter().map(Arc::new).collect())
+        }
+    }
+
+    fn tag(key: &DayKey) -> Tag {
+        DayKey::tag(key.series_id, key.day)
+    }
+
+    fn weight(_: &DayKey, value: &Self::Value) -> u32 {
+        bytes(size_of::<DayKey>() + value.weight())
+    }
+}
+
+fn bytes(size: usize) -> u32 {
+    u32::try_from(size).unwrap_or(u32::MAX)
+}

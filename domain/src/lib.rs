@@ -1,0 +1,15 @@
+//! Every rule and query of SmartPulse.
+//!
+//! No HTTP, no GraphQL, no Redis, no environment, no clock: "now" is an
+//! argument. What is written here reaches subscribers through the change log
+//! that triggers write in the same transaction, so nothing here publishes.
+
+pub mod cache;
+pub mod change;
+pub mod database;
+pub mod forecast;
+pub mod provider;
+pub mod unit;
+mod violation;
+
+pub use violation::Violation;

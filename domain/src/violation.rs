@@ -1,0 +1,24 @@
+//! What is wrong with an input, and where.
+
+use serde::{Deserialize, Serialize};
+
+/// One thing wrong with an input.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Violation {
+    /// Where in the input, such as `runs[2].points[17].mwh`.
+    pub path: String,
+    /// What is wrong, and what would be right.
+    pub message: String,
+}
+
+impl Violation {
+    /// At most this many are reported of one input.
+    pub const MOST: usize = 100;
+
+    pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            path: path.into(),
+            message: message.into(),
+        }
+    }
+}

@@ -1,0 +1,96 @@
+CREATE TABLE forecast_run (
+    id          INTEGER PRIMARY KEY AUTOINCREMENT,
+    provider_id INTEGER NOT NULL REFERENCES provider (id),
+    issued_at   TEXT    NOT NULL CHECK (issued_at GLOB '[0-9][0-9][0-9][0-9]-[0-1][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9].[0-9][0-9][0-9][0-9][0-9][0-9]Z'),
+    received_at TEXT    NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%f000Z', 'now'))
+                        CHECK (received_at GLOB '[0-9][0-9][0-9][0-9]-[0-1][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9].[0-9][0-9][0-9][0-9][0-9][0-9]Z')
+) STRICT;
+CREATE INDEX forecast_run_provider_id ON forecast_run (provider_id, issued_at);
+
+-- Versions of day curves: the MWh that one run gave for one UTC day of one
+-- series. Append-only. "values" holds numbers and nulls, from period
+-- first_period of the day on; a null says nothing about its period.
+CREATE TABLE forecast_curve (
+    series_id    INTEGER NOT NULL REFERENCES series (id),
+    day          TEXT    NOT NULL CHECK (day GLOB '[0-9][0-9][0-9][0-9]-[0-1][0-9]-[0-3][0-9]'),
+    issued_at    TEXT    NOT NULL CHECK (issued_at GLOB '[0-9][0-9][0-9][0-9]-[0-1][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9].[0-9][0-9][0-9][0-9][0-9][0-9]Z'),
+    run_id       INTEGER NOT NULL REFERENCES forecast_run (id),
+    first_period INTEGER NOT NULL CHECK (first_period >= 0),
+    "values"     TEXT    NOT NULL CHECK (json_valid("values") AND json_type("values") = 'array' AND json_array_length("values") BETWEEN 1 AND 96),
+    PRIMARY KEY (series_id, day, issued_at, run_id)
+) STRICT, WITHOUT ROWID;
+
+-- What a CHECK cannot say, because it needs the series and the run: no period
+-- beyond the day's end, numbers only, and the run's own issue time.
+CREATE TRIGGER forecast_curve_insert_checked BEFORE INSERT ON forecast_curve BEGIN
+    SELECT RAISE(ABORT, 'forecast_curve is malformed: values must be numbers or nulls, end with the day, and carry their run''s issued_at')
+    WHERE NEW.first_period + json_array_length(NEW."values") > (
+              SELECT CASE resolution WHEN 'PT15M' THEN 96 WHEN 'PT30M' THEN 48 ELSE 24 END FROM series WHERE id = NEW.series_id)
+       OR NEW.issued_at <> (SELECT issued_at FROM forecast_run WHERE id = NEW.run_id)
+       -- Nothing nested, no string, no true or false, nothing beyond a double.
+       OR trim(NEW."values", ' []' || char(9, 10, 13)) GLOB '*[]["{tf]*'
+       OR NEW."values" GLOB '*[eE][0-9][0-9][0-9]*' OR NEW."values" GLOB '*[eE]+[0-9][0-9][0-9]*';
+END;
+CREATE TRIGGER forecast_curve_update_checked BEFORE UPDATE ON forecast_curve BEGIN
+    SELECT RAISE(ABORT, 'forecast_curve is malformed: values must be numbers or nulls, end with the day, and carry their run''s issued_at')
+    WHERE NEW.first_period + json_array_length(NEW."values") > (
+              SELECT CASE resolution WHEN 'PT15M' THEN 96 WHEN 'PT30M' THEN 48 ELSE 24 END FROM series WHERE id = NEW.series_id)
+       OR NEW.issued_at <> (SELECT issued_at FROM forecast_run WHERE id = NEW.run_id)
+       OR trim(NEW."values", ' []' || char(9, 10, 13)) GLOB '*[]["{tf]*'
+       OR NEW."values" GLOB '*[eE][0-9][0-9][0-9]*' OR NEW."values" GLOB '*[eE]+[0-9][0-9][0-9]*';
+END;
+
+-- One change a series, run and month, folded into the row that has no position
+-- yet: a numbered row is never touched again.
+
+CREATE TRIGGER forecast_curve_inserted AFTER INSERT ON forecast_curve BEGIN
+    INSERT INTO forecast_curve_change (operation, series_id, run_id, day, first_period, periods)
+    VALUES ('INSERT', NEW.series_id, NEW.run_id, NEW.day, NEW.first_period, json_array_length(NEW."values"));
+END;
+CREATE TRIGGER forecast_curve_deleted AFTER DELETE ON forecast_curve BEGIN
+    INSERT INTO forecast_curve_change (operation, series_id, run_id, day, first_period, periods)
+    VALUES ('DELETE', OLD.series_id, OLD.run_id, OLD.day, OLD.first_period, json_array_length(OLD."values"));
+END;
+CREATE TRIGGER forecast_curve_updated AFTER UPDATE ON forecast_curve BEGIN
+    INSERT INTO forecast_curve_change (operation, series_id, run_id, day, first_period, periods)
+    VALUES ('UPDATE', OLD.series_id, OLD.run_id, OLD.day, OLD.first_period, json_array_length(OLD."values")),
+           ('UPDATE', NEW.series_id, NEW.run_id, NEW.day, NEW.first_period, json_array_length(NEW."values"));
+END;
+
+-- SQLite has no functions of its own: a view with a trigger is the one place
+-- where the fold is written.
+CREATE VIEW forecast_curve_change (operation, series_id, run_id, day, first_period, periods) AS
+SELECT NULL, NULL, NULL, NULL, NULL, NULL WHERE false;
+CREATE TRIGGER forecast_curve_changed INSTEAD OF INSERT ON forecast_curve_change BEGIN
+    INSERT INTO change (entity, operation, unit_type, unit_number, provider_key, resolution, series_id, run_id, range_start, range_end)
+    SELECT 'FORECAST', NEW.operation, u.unit_type, u.unit_number, p.key, s.resolution, s.id, NEW.run_id, '9999', ''
+    FROM series s JOIN unit u ON u.id = s.unit_id JOIN provider p ON p.id = s.provider_id
+    WHERE s.id = NEW.series_id AND NOT EXISTS (
+        SELECT 1 FROM change c
+        WHERE c.position IS NULL AND c.series_id = NEW.series_id AND c.run_id = NEW.run_id AND c.operation = NEW.operation
+          AND substr(c.range_start, 1, 7) = substr(NEW.day, 1, 7));
+    UPDATE change SET
+        range_start = min(range_start, strftime('%Y-%m-%dT%H:%M:00.000000Z', NEW.day,
+            '+' || (NEW.first_period * CASE resolution WHEN 'PT15M' THEN 15 WHEN 'PT30M' THEN 30 ELSE 60 END) || ' minutes')),
+        range_end = max(range_end, strftime('%Y-%m-%dT%H:%M:00.000000Z', NEW.day,
+            '+' || ((NEW.first_period + NEW.periods) * CASE resolution WHEN 'PT15M' THEN 15 WHEN 'PT30M' THEN 30 ELSE 60 END) || ' minutes'))
+    WHERE position IS NULL AND series_id = NEW.series_id AND run_id = NEW.run_id AND operation = NEW.operation
+      AND substr(range_start, 1, 7) IN (substr(NEW.day, 1, 7), '9999');
+END;
+
+-- A rewritten issue time moves a whole run: what is cached of it is void.
+CREATE TRIGGER forecast_run_updated AFTER UPDATE ON forecast_run BEGIN
+    INSERT INTO change (entity, operation) VALUES ('FORECAST', 'RESYNC');
+END;
+
+CREATE VIEW forecast_value AS
+SELECT c.series_id, u.unit_type, u.unit_number, p.key AS provider_key, s.resolution, s.level, c.run_id, c.issued_at,
+       strftime('%Y-%m-%dT%H:%M:00.000000Z', c.day, '+' || ((c.first_period + v.key) * s.minutes) || ' minutes') AS delivery_start,
+       strftime('%Y-%m-%dT%H:%M:00.000000Z', c.day, '+' || ((c.first_period + v.key + 1) * s.minutes) || ' minutes') AS delivery_end,
+       v.value AS mwh
+FROM forecast_curve c
+JOIN (SELECT *, CASE resolution WHEN 'PT15M' THEN 15 WHEN 'PT30M' THEN 30 ELSE 60 END AS minutes FROM series) s ON s.id = c.series_id
+JOIN unit u ON u.id = s.unit_id
+JOIN provider p ON p.id = s.provider_id
+JOIN json_each(c."values") v
+WHERE v.type IN ('integer', 'real');
