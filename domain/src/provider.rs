@@ -22,7 +22,9 @@ pub struct ProviderKey(Arc<str>);
 
 /// The text is not a provider key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("a provider key has 1 to 64 characters of a-z, 0-9, `.`, `_` and `-`, and begins with a letter or digit")]
+#[error(
+    "a provider key has 1 to 64 characters of a-z, 0-9, `.`, `_` and `-`, and begins with a letter or digit"
+)]
 pub struct ParseProviderKeyError;
 
 impl ProviderKey {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use rustc_hash::{FxBuildHasher, FxHashMap};
 use sea_orm::DbErr;
 use thiserror::Error;
@@ -22,6 +23,9 @@ pub trait Load: Send + Sync + 'static {
     type Key: Clone + Eq + Hash + Debug + Send + Sync + 'static;
     /// Cheap to clone: an `Arc`, or a number.
     type Value: Clone + Send + Sync + 'static;
+
+    /// Names the cache, in metrics.
+    const NAME: &'static str;
 
     /// Reads the values of `keys`, one for each and in their order.
     fn load(
@@ -51,21 +55,49 @@ pub struct CacheSettings {
     pub time_to_live: Duration,
 }
 
-/// What a cache counts.
+/// What caches count, by the name of the cache.
 #[derive(Debug, Clone, Default)]
 pub struct CacheMetrics {
     /// Keys answered from memory.
-    pub hits: Counter,
+    pub hits: CacheCounter,
     /// Keys that were loaded.
-    pub misses: Counter,
+    pub misses: CacheCounter,
     /// Keys that joined a load under way.
-    pub joined: Counter,
+    pub joined: CacheCounter,
     /// Entries found that were no longer valid.
-    pub invalid: Counter,
+    pub invalid: CacheCounter,
     /// Loads whose result was out of date before it could be kept.
-    pub unkept: Counter,
+    pub unkept: CacheCounter,
     /// Entries that went for lack of room or age.
-    pub evicted: Counter,
+    pub evicted: CacheCounter,
+}
+
+/// A counter for each cache.
+pub type CacheCounter = Family<[(&'static str, &'static str); 1], Counter>;
+
+/// The counters of one cache.
+#[derive(Debug)]
+struct Counters {
+    hits: Counter,
+    misses: Counter,
+    joined: Counter,
+    invalid: Counter,
+    unkept: Counter,
+    evicted: Counter,
+}
+
+impl Counters {
+    fn of(cache: &'static str, metrics: &CacheMetrics) -> Self {
+        let counter = |family: &CacheCounter| family.get_or_create_owned(&[("cache", cache)]);
+        Self {
+            hits: counter(&metrics.hits),
+            misses: counter(&metrics.misses),
+            joined: counter(&metrics.joined),
+            invalid: counter(&metrics.invalid),
+            unkept: counter(&metrics.unkept),
+            evicted: counter(&metrics.evicted),
+        }
+    }
 }
 
 /// A value, and the position it includes at least.
@@ -124,7 +156,7 @@ struct Inner<L: Load> {
     clock: Arc<Clock>,
     entries: moka::sync::Cache<L::Key, Entry<L::Value>, FxBuildHasher>,
     flights: Mutex<FxHashMap<L::Key, Seat<L::Value>>>,
-    metrics: CacheMetrics,
+    metrics: Counters,
     /// The mistake of remembering the position after the read's snapshot.
     #[cfg(test)]
     stamps_inside_snapshot: std::sync::atomic::AtomicBool,
@@ -153,8 +185,9 @@ impl<L: Load> Cache<L> {
         load: L,
         clock: Arc<Clock>,
         settings: CacheSettings,
-        metrics: CacheMetrics,
+        metrics: &CacheMetrics,
     ) -> Self {
+        let metrics = Counters::of(L::NAME, metrics);
         let evicted = metrics.evicted.clone();
         let entries = moka::sync::Cache::builder()
             .max_capacity(settings.budget_bytes)
@@ -209,10 +242,7 @@ impl<L: Load> Cache<L> {
     /// The values of `keys` in their order, and the position that all of them
     /// include at least. What is missing is loaded by one read; who asks for
     /// the same meanwhile waits for that read, if it may.
-    pub async fn get_many(
-        &self,
-        keys: &[L::Key],
-    ) -> Result<(Vec<L::Value>, Position), LoadError> {
+    pub async fn get_many(&self, keys: &[L::Key]) -> Result<(Vec<L::Value>, Position), LoadError> {
         // The answer is made of entries of different ages. When the last of them
         // is there the first may be out of date; they are looked at again. A key
         // that changes all the time must not hold up the answer, so that after a
@@ -224,7 +254,10 @@ impl<L: Load> Cache<L> {
             let mut values: Vec<Option<Loaded<L::Value>>> =
                 keys.iter().map(|key| inner.valid(key)).collect();
             let missing: Vec<usize> = (0..keys.len()).filter(|i| values[*i].is_none()).collect();
-            inner.metrics.hits.inc_by((keys.len() - missing.len()) as u64);
+            inner
+                .metrics
+                .hits
+                .inc_by((keys.len() - missing.len()) as u64);
             if !missing.is_empty() {
                 let seats = inner.board(missing.iter().map(|i| &keys[*i]));
                 for (i, seat) in missing.iter().zip(seats) {
@@ -309,10 +342,7 @@ impl<L: Load> Inner<L> {
 
     /// A seat for each key, in a flight that may answer who asks now: one under
     /// way that includes the last change of the key, or a new one.
-    fn board<'a>(
-        self: &Arc<Self>,
-        keys: impl Iterator<Item = &'a L::Key>,
-    ) -> Vec<Seat<L::Value>> {
+    fn board<'a>(self: &Arc<Self>, keys: impl Iterator<Item = &'a L::Key>) -> Vec<Seat<L::Value>> {
         let mut flights = self.flights.lock();
         let stamp = self.clock.stamp();
         let (sender, landed) = watch::channel(None);
@@ -443,7 +473,7 @@ impl<L: Load> Cache<L> {
     /// The same entries under another clock, as if they had outlived the
     /// process in a tier that replicas share.
     pub(super) fn restarted(&self, load: L, clock: Arc<Clock>, settings: CacheSettings) -> Self {
-        let next = Self::new(load, clock, settings, CacheMetrics::default());
+        let next = Self::new(load, clock, settings, &CacheMetrics::default());
         for (key, entry) in &self.inner.entries {
             next.inner.entries.insert(key.as_ref().clone(), entry);
         }

@@ -13,5 +13,5 @@ mod model_test;
 mod tag;
 
 pub use clock::{Clock, Stamp};
-pub use coalesced::{Cache, CacheMetrics, CacheSettings, Load, LoadError, Loaded};
+pub use coalesced::{Cache, CacheCounter, CacheMetrics, CacheSettings, Load, LoadError, Loaded};
 pub use tag::Tag;

@@ -69,7 +69,10 @@ pub async fn read_after(db: &impl ConnectionTrait, number: u64) -> Result<LogPag
         if let Some(number) = row.try_get::<Option<i64>>("", "position")? {
             let at = position(i64::from(head.epoch.0), number)?;
             let xid: Option<i64> = row.try_get("", "xid")?;
-            changes.push((decode(row, at)?, xid.and_then(|xid| u64::try_from(xid).ok())));
+            changes.push((
+                decode(row, at)?,
+                xid.and_then(|xid| u64::try_from(xid).ok()),
+            ));
         }
     }
     Ok(LogPage { head, changes })

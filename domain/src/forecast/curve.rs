@@ -86,3 +86,21 @@ impl Curve {
         })
     }
 }
+
+impl super::RunDay {
+    /// The values of the day, as the run gave them.
+    pub fn points(&self, resolution: super::Resolution) -> impl Iterator<Item = Point> {
+        let first = i64::from(self.version.first_period);
+        let start = self.day.start() + first * resolution.seconds();
+        self.version
+            .values
+            .iter()
+            .zip(0i64..)
+            .filter(|(mwh, _)| !mwh.is_nan())
+            .map(move |(mwh, place)| Point {
+                delivery_start: start + place * resolution.seconds(),
+                mwh: *mwh,
+                source: self.version.source,
+            })
+    }
+}

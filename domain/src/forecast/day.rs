@@ -59,7 +59,9 @@ pub struct DeliveryRange {
 pub enum RangeError {
     #[error("`to` must be later than `from`")]
     Empty,
-    #[error("{asked} delivery periods were asked for, at most {limit} are answered at once: ask for a shorter range or a coarser resolution")]
+    #[error(
+        "{asked} delivery periods were asked for, at most {limit} are answered at once: ask for a shorter range or a coarser resolution"
+    )]
     TooLong { asked: i64, limit: i64 },
     #[error("delivery times lie between 1970 and 2200")]
     OutOfReach,

@@ -61,14 +61,19 @@ impl Overlay {
     /// no value yet, where `admits` (asked with the period of the day) allows.
     pub fn lay(&mut self, version: &Version, admits: impl Fn(usize) -> bool) {
         debug_assert!(
-            self.sources.last().is_none_or(|last| *last > version.source),
+            self.sources
+                .last()
+                .is_none_or(|last| *last > version.source),
             "versions come newest first"
         );
         let mut index = None;
         for (offset, mwh) in version.values.iter().enumerate() {
             let period = usize::from(version.first_period) + offset;
             if mwh.is_nan()
-                || self.source_of.get(period).is_none_or(|source| *source != NO_SOURCE)
+                || self
+                    .source_of
+                    .get(period)
+                    .is_none_or(|source| *source != NO_SOURCE)
                 || !admits(period)
             {
                 continue;
@@ -127,7 +132,9 @@ impl DayCurve {
 
     /// The value of a period of the day, with its source.
     pub fn get(&self, period: usize) -> Option<(f64, &Source)> {
-        let source = self.sources.get(usize::from(*self.source_of.get(period)?))?;
+        let source = self
+            .sources
+            .get(usize::from(*self.source_of.get(period)?))?;
         Some((self.values[period], source))
     }
 

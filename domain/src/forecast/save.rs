@@ -164,7 +164,10 @@ impl CheckedDay {
 }
 
 /// Every bad value of the request, or the runs cut into UTC days.
-fn check(request: &SaveRequest, now: OffsetDateTime) -> Result<Vec<Vec<CheckedDay>>, ForecastError> {
+fn check(
+    request: &SaveRequest,
+    now: OffsetDateTime,
+) -> Result<Vec<Vec<CheckedDay>>, ForecastError> {
     let mut violations = Vec::new();
     if request.runs.is_empty() {
         violations.push(Violation::new("runs", "give at least one run"));
@@ -250,9 +253,14 @@ fn check_run(run: &NewRun, i: usize, violations: &mut Vec<Violation>) -> Vec<Che
             let seconds = start.unix_timestamp();
             let length = i64::try_from(values.len()).unwrap_or(i64::MAX);
             if !values.is_empty()
-                && !DeliveryRange::reaches(seconds.saturating_add(length.saturating_mul(step)) - step)
+                && !DeliveryRange::reaches(
+                    seconds.saturating_add(length.saturating_mul(step)) - step,
+                )
             {
-                wrong("values".into(), "delivery times lie between 1970 and 2200".into());
+                wrong(
+                    "values".into(),
+                    "delivery times lie between 1970 and 2200".into(),
+                );
             }
             for ((j, mwh), place) in values.iter().enumerate().zip(0i64..) {
                 let Some(mwh) = *mwh else { continue };
@@ -301,8 +309,11 @@ async fn draw_series(
     request: &SaveRequest,
 ) -> Result<HashMap<SeriesKey, (i64, i64)>, ForecastError> {
     let unit_keys: BTreeSet<UnitKey> = request.runs.iter().map(|run| run.unit).collect();
-    let provider_keys: BTreeSet<ProviderKey> =
-        request.runs.iter().map(|run| run.provider.clone()).collect();
+    let provider_keys: BTreeSet<ProviderKey> = request
+        .runs
+        .iter()
+        .map(|run| run.provider.clone())
+        .collect();
     let units: HashMap<UnitKey, i64> =
         unit::by_keys(txn, &unit_keys.into_iter().collect::<Vec<_>>())
             .await?
@@ -376,17 +387,23 @@ fn fingerprint(request: &SaveRequest) -> String {
                 field(b"values");
                 field(&nanos(*start));
                 for mwh in values {
-                    field(&mwh.map(|mwh| mwh.to_bits().to_le_bytes()).unwrap_or([0xff; 8]));
+                    field(
+                        &mwh.map(|mwh| mwh.to_bits().to_le_bytes())
+                            .unwrap_or([0xff; 8]),
+                    );
                 }
             }
             RunValues::Unclear(message) => field(message.as_bytes()),
         }
     }
     use std::fmt::Write;
-    digest.finalize().iter().fold(String::new(), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    digest
+        .finalize()
+        .iter()
+        .fold(String::new(), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
 }
 
 /// Takes the key for this request, or says what it was answered before. A
@@ -438,8 +455,7 @@ async fn claim(
         return Err(ForecastError::IdempotencyConflict);
     }
     let response: String = row.try_get("", "response")?;
-    let answer =
-        serde_json::from_str(&response).map_err(|error| DbErr::Json(error.to_string()))?;
+    let answer = serde_json::from_str(&response).map_err(|error| DbErr::Json(error.to_string()))?;
     Ok(Some(answer))
 }
 
@@ -449,8 +465,7 @@ async fn remember(
     key: &str,
     answer: &Answer,
 ) -> Result<(), DbErr> {
-    let response =
-        serde_json::to_string(answer).map_err(|error| DbErr::Json(error.to_string()))?;
+    let response = serde_json::to_string(answer).map_err(|error| DbErr::Json(error.to_string()))?;
     txn.execute_raw(Statement::from_sql_and_values(
         txn.get_database_backend(),
         "UPDATE idempotency_key SET response = $3 WHERE viewer = $1 AND key = $2",
@@ -461,10 +476,7 @@ async fn remember(
 }
 
 /// Forgets idempotency keys that are older than a day. Returns how many went.
-pub async fn forget_idempotency_keys(
-    db: &Database,
-    now: OffsetDateTime,
-) -> Result<u64, DbErr> {
+pub async fn forget_idempotency_keys(db: &Database, now: OffsetDateTime) -> Result<u64, DbErr> {
     let backend = db.backend();
     let gone = db
         .writer()

@@ -36,7 +36,11 @@ pub(super) async fn ids(
                 "SELECT s.id FROM series s JOIN unit u ON u.id = s.unit_id JOIN provider p ON p.id = s.provider_id \
                  WHERE u.unit_type = $1 AND u.unit_number = $2 AND p.key = $3 AND s.resolution = $4 AND s.level = 'EXPECTED'"
             }
-            _ => return Err(DbErr::Custom("only SQLite and PostgreSQL are supported".into())),
+            _ => {
+                return Err(DbErr::Custom(
+                    "only SQLite and PostgreSQL are supported".into(),
+                ));
+            }
         };
         let row = db
             .query_one_raw(Statement::from_sql_and_values(

@@ -40,7 +40,10 @@ pub(super) async fn latest(
     db: &impl ConnectionTrait,
     keys: &[DayKey],
 ) -> Result<Vec<DayCurve>, DbErr> {
-    let mut overlays: Vec<Overlay> = keys.iter().map(|key| Overlay::new(key.resolution)).collect();
+    let mut overlays: Vec<Overlay> = keys
+        .iter()
+        .map(|key| Overlay::new(key.resolution))
+        .collect();
     let mut open: Vec<(usize, Source)> = (0..keys.len()).map(|i| (i, newest())).collect();
     let mut look = FIRST_LOOK;
     while !open.is_empty() {
@@ -149,7 +152,10 @@ async fn read_below(
         .iter()
         .map(|row| {
             let place: i64 = row.try_get("", "place")?;
-            Ok((usize::try_from(place - 1).unwrap_or(usize::MAX), decode(row)?))
+            Ok((
+                usize::try_from(place - 1).unwrap_or(usize::MAX),
+                decode(row)?,
+            ))
         })
         .collect()
 }
@@ -195,7 +201,9 @@ pub async fn written(
 /// One run, if it exists.
 pub async fn run(db: &impl ConnectionTrait, id: i64) -> Result<Option<Run>, DbErr> {
     use sea_orm::EntityTrait;
-    let row = entities::forecast_run::Entity::find_by_id(id).one(db).await?;
+    let row = entities::forecast_run::Entity::find_by_id(id)
+        .one(db)
+        .await?;
     Ok(row.map(|row| Run {
         id: row.id,
         issued_at: row.issued_at,

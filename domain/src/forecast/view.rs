@@ -64,49 +64,21 @@ pub struct Forecasts {
     series: Cache<SeriesIds>,
     latest: Cache<Latest>,
     history: Cache<History>,
-    metrics: Vec<(&'static str, CacheMetrics)>,
+    metrics: CacheMetrics,
 }
 
 impl Forecasts {
     pub fn new(db: &Database, clock: Arc<Clock>, settings: ForecastsSettings) -> Self {
-        let mut metrics = Vec::new();
-        let mut counted = |name| {
-            let counters = CacheMetrics::default();
-            metrics.push((name, counters.clone()));
-            counters
-        };
+        let metrics = CacheMetrics::default();
+        let reference = settings.reference;
+        let clock_of = || Arc::clone(&clock);
         Self {
+            units: Cache::new(Units(db.clone()), clock_of(), reference, &metrics),
+            providers: Cache::new(Providers(db.clone()), clock_of(), reference, &metrics),
+            series: Cache::new(SeriesIds(db.clone()), clock_of(), reference, &metrics),
+            latest: Cache::new(Latest(db.clone()), clock_of(), settings.latest, &metrics),
+            history: Cache::new(History(db.clone()), clock_of(), settings.history, &metrics),
             db: db.clone(),
-            units: Cache::new(
-                Units(db.clone()),
-                Arc::clone(&clock),
-                settings.reference,
-                counted("unit"),
-            ),
-            providers: Cache::new(
-                Providers(db.clone()),
-                Arc::clone(&clock),
-                settings.reference,
-                counted("provider"),
-            ),
-            series: Cache::new(
-                SeriesIds(db.clone()),
-                Arc::clone(&clock),
-                settings.reference,
-                counted("series"),
-            ),
-            latest: Cache::new(
-                Latest(db.clone()),
-                Arc::clone(&clock),
-                settings.latest,
-                counted("latest"),
-            ),
-            history: Cache::new(
-                History(db.clone()),
-                Arc::clone(&clock),
-                settings.history,
-                counted("history"),
-            ),
             clock,
             metrics,
         }
@@ -116,19 +88,19 @@ impl Forecasts {
         &self.clock
     }
 
-    /// What each cache counts, by the cache's name.
-    pub fn metrics(&self) -> &[(&'static str, CacheMetrics)] {
+    /// What the caches count.
+    pub fn metrics(&self) -> &CacheMetrics {
         &self.metrics
     }
 
     /// Bytes and entries of each cache, by its name.
     pub fn sizes(&self) -> [(&'static str, (u64, u64)); 5] {
         [
-            ("unit", self.units.size()),
-            ("provider", self.providers.size()),
-            ("series", self.series.size()),
-            ("latest", self.latest.size()),
-            ("history", self.history.size()),
+            (Units::NAME, self.units.size()),
+            (Providers::NAME, self.providers.size()),
+            (SeriesIds::NAME, self.series.size()),
+            (Latest::NAME, self.latest.size()),
+            (History::NAME, self.history.size()),
         ]
     }
 
@@ -176,7 +148,8 @@ impl Forecasts {
             View::Latest => {
                 // The common case needs no list of keys, and no task.
                 let mut position: Option<Position> = None;
-                let mut days = Vec::with_capacity(range.periods() / resolution.periods_per_day() + 2);
+                let mut days =
+                    Vec::with_capacity(range.periods() / resolution.periods_per_day() + 2);
                 for key in keys.clone() {
                     let Some(day) = self.latest.peek(&key) else {
                         days.clear();
@@ -237,7 +210,11 @@ impl Forecasts {
 
     /// Whether nothing of an answer made of several days has changed while it
     /// was put together.
-    fn still_valid(&self, position: Position, keys: &(impl Iterator<Item = DayKey> + Clone)) -> bool {
+    fn still_valid(
+        &self,
+        position: Position,
+        keys: &(impl Iterator<Item = DayKey> + Clone),
+    ) -> bool {
         keys.clone()
             .all(|key| self.clock.admits(Latest::tag(&key), position))
     }
@@ -312,7 +289,12 @@ impl Load for Units {
     type Key = UnitKey;
     type Value = Option<Arc<Unit>>;
 
-    fn load(&self, keys: Vec<UnitKey>) -> impl Future<Output = Result<Vec<Self::Value>, DbErr>> + Send {
+    const NAME: &'static str = "unit";
+
+    fn load(
+        &self,
+        keys: Vec<UnitKey>,
+    ) -> impl Future<Output = Result<Vec<Self::Value>, DbErr>> + Send {
         let db = self.0.clone();
         async move {
             let found = unit::by_keys(db.reader(), &keys).await?;
@@ -342,7 +324,12 @@ impl Load for Providers {
     type Key = ProviderKey;
     type Value = Option<Arc<Provider>>;
 
-    fn load(&self, keys: Vec<ProviderKey>) -> impl Future<Output = Result<Vec<Self::Value>, DbErr>> + Send {
+    const NAME: &'static str = "provider";
+
+    fn load(
+        &self,
+        keys: Vec<ProviderKey>,
+    ) -> impl Future<Output = Result<Vec<Self::Value>, DbErr>> + Send {
         let db = self.0.clone();
         async move {
             let found = provider::by_keys(db.reader(), &keys).await?;
@@ -372,7 +359,12 @@ impl Load for SeriesIds {
     type Key = SeriesKey;
     type Value = Option<i64>;
 
-    fn load(&self, keys: Vec<SeriesKey>) -> impl Future<Output = Result<Vec<Self::Value>, DbErr>> + Send {
+    const NAME: &'static str = "series";
+
+    fn load(
+        &self,
+        keys: Vec<SeriesKey>,
+    ) -> impl Future<Output = Result<Vec<Self::Value>, DbErr>> + Send {
         let db = self.0.clone();
         async move {
             let found = series::ids(db.reader(), &keys).await?;
@@ -399,7 +391,12 @@ impl Load for Latest {
     type Key = DayKey;
     type Value = Arc<DayCurve>;
 
-    fn load(&self, keys: Vec<DayKey>) -> impl Future<Output = Result<Vec<Self::Value>, DbErr>> + Send {
+    const NAME: &'static str = "latest";
+
+    fn load(
+        &self,
+        keys: Vec<DayKey>,
+    ) -> impl Future<Output = Result<Vec<Self::Value>, DbErr>> + Send {
         let db = self.0.clone();
         async move {
             let curves = store::latest(db.reader(), &keys).await?;
@@ -422,7 +419,12 @@ impl Load for History {
     type Key = DayKey;
     type Value = Arc<DayHistory>;
 
-    fn load(&self, keys: Vec<DayKey>) -> impl Future<Output = Result<Vec<Self::Value>, DbErr>> + Send {
+    const NAME: &'static str = "history";
+
+    fn load(
+        &self,
+        keys: Vec<DayKey>,
+    ) -> impl Future<Output = Result<Vec<Self::Value>, DbErr>> + Send {
         let db = self.0.clone();
         async move {
             let histories = store::history(db.reader(), &keys).await?;

@@ -22,7 +22,9 @@ pub struct UnitKey {
 
 /// The text is not a unit key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("a unit key reads `type:number`, such as `plant:12345`, with type plant, group or company and a number from 1")]
+#[error(
+    "a unit key reads `type:number`, such as `plant:12345`, with type plant, group or company and a number from 1"
+)]
 pub struct ParseUnitKeyError;
 
 impl UnitType {
@@ -112,8 +114,17 @@ mod tests {
     #[test]
     fn refuses_anything_else() {
         for text in [
-            "", "plant", "plant:", "plant:0", "plant:-1", "plant:+1", "plant:01", "plant:1 ",
-            "PLANT:1", "turbine:1", "plant:9223372036854775808",
+            "",
+            "plant",
+            "plant:",
+            "plant:0",
+            "plant:-1",
+            "plant:+1",
+            "plant:01",
+            "plant:1 ",
+            "PLANT:1",
+            "turbine:1",
+            "plant:9223372036854775808",
         ] {
             assert!(text.parse::<UnitKey>().is_err(), "{text}");
         }

@@ -36,7 +36,10 @@ pub enum UnitSort {
 fn any_key<'a>(keys: impl IntoIterator<Item = &'a UnitKey>) -> Condition {
     let mut numbers: HashMap<UnitType, Vec<i64>> = HashMap::new();
     for key in keys {
-        numbers.entry(key.unit_type()).or_default().push(key.number());
+        numbers
+            .entry(key.unit_type())
+            .or_default()
+            .push(key.number());
     }
     let mut any = Condition::any().add(Expr::val(1).eq(0));
     for (unit_type, numbers) in numbers {
@@ -133,10 +136,16 @@ pub async fn page(
         query = query.filter(unit::Column::ParentId.is_in(ids));
     }
     if let Some(part) = &filter.name_contains {
-        let escaped = part.to_lowercase().replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+        let escaped = part
+            .to_lowercase()
+            .replace('\\', "\\\\")
+            .replace('%', "\\%")
+            .replace('_', "\\_");
         query = query.filter(
-            Expr::expr(sea_orm::sea_query::Func::lower(Expr::col(unit::Column::Name)))
-                .like(sea_orm::sea_query::LikeExpr::new(format!("%{escaped}%")).escape('\\')),
+            Expr::expr(sea_orm::sea_query::Func::lower(Expr::col(
+                unit::Column::Name,
+            )))
+            .like(sea_orm::sea_query::LikeExpr::new(format!("%{escaped}%")).escape('\\')),
         );
     }
     let bounds = [
@@ -147,7 +156,11 @@ pub async fn page(
         query = query.filter(beyond(sort, name, key, greater));
     }
     let ascending = descending == from_end;
-    let order = if ascending { sea_orm::Order::Asc } else { sea_orm::Order::Desc };
+    let order = if ascending {
+        sea_orm::Order::Asc
+    } else {
+        sea_orm::Order::Desc
+    };
     if sort == UnitSort::Name {
         query = query.order_by(unit::Column::Name, order.clone());
     }
@@ -165,19 +178,29 @@ pub async fn page(
 /// The rows strictly beyond a unit in the given order.
 fn beyond(sort: UnitSort, name: &str, key: UnitKey, greater: bool) -> Condition {
     let past = |column: unit::Column, value: sea_orm::Value| {
-        if greater { column.gt(value) } else { column.lt(value) }
+        if greater {
+            column.gt(value)
+        } else {
+            column.lt(value)
+        }
     };
     let unit_type = key.unit_type().as_str();
-    let by_key = Condition::any().add(past(unit::Column::UnitType, unit_type.into())).add(
-        unit::Column::UnitType
-            .eq(unit_type)
-            .and(past(unit::Column::UnitNumber, key.number().into())),
-    );
+    let by_key = Condition::any()
+        .add(past(unit::Column::UnitType, unit_type.into()))
+        .add(
+            unit::Column::UnitType
+                .eq(unit_type)
+                .and(past(unit::Column::UnitNumber, key.number().into())),
+        );
     match sort {
         UnitSort::Key => by_key,
         UnitSort::Name => Condition::any()
             .add(past(unit::Column::Name, name.into()))
-            .add(Condition::all().add(unit::Column::Name.eq(name)).add(by_key)),
+            .add(
+                Condition::all()
+                    .add(unit::Column::Name.eq(name))
+                    .add(by_key),
+            ),
     }
 }
 
@@ -225,7 +248,10 @@ fn validate(units: &[UnitUpsert]) -> Vec<Violation> {
         if let Patch::Set(mw) = input.capacity_mw
             && !(mw.is_finite() && mw >= 0.0)
         {
-            wrong("capacityMw", "a capacity is a finite number of MW from 0".into());
+            wrong(
+                "capacityMw",
+                "a capacity is a finite number of MW from 0".into(),
+            );
         }
         if input.capacity_valid_from.is_some() && !matches!(input.capacity_mw, Patch::Set(_)) {
             wrong("capacityValidFrom", "needs capacityMw beside it".into());
@@ -237,10 +263,7 @@ fn validate(units: &[UnitUpsert]) -> Vec<Violation> {
     violations
 }
 
-async fn write(
-    txn: &DatabaseTransaction,
-    units: &[UnitUpsert],
-) -> Result<Vec<Violation>, DbErr> {
+async fn write(txn: &DatabaseTransaction, units: &[UnitUpsert]) -> Result<Vec<Violation>, DbErr> {
     let backend = txn.get_database_backend();
     // In order of their keys, so that two callers cannot wait for each other.
     let mut order: Vec<_> = units.iter().collect();
@@ -254,7 +277,11 @@ async fn write(
         _ => None,
     }));
     let mut ids = HashMap::new();
-    for row in unit::Entity::find().filter(any_key(&named)).all(txn).await? {
+    for row in unit::Entity::find()
+        .filter(any_key(&named))
+        .all(txn)
+        .await?
+    {
         ids.insert(key_of(&row)?, (row.id, row.parent_id));
     }
     let mut violations = Vec::new();
@@ -290,7 +317,9 @@ async fn write(
                     .await?;
             }
             Patch::Set(mw) => {
-                let from = input.capacity_valid_from.unwrap_or(OffsetDateTime::UNIX_EPOCH);
+                let from = input
+                    .capacity_valid_from
+                    .unwrap_or(OffsetDateTime::UNIX_EPOCH);
                 txn.execute_raw(Statement::from_sql_and_values(
                     backend,
                     "INSERT INTO unit_capacity (unit_id, valid_from, capacity_mw) VALUES ($1, $2, $3) \

@@ -1,0 +1,223 @@
+//! The parts put together, and their life from start to stop.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use axum::Router;
+use domain::cache::Clock;
+use domain::change;
+use domain::database::Database;
+use domain::forecast::{self, Forecasts};
+use migration::{Migrator, MigratorTrait};
+use sea_orm::{DbBackend, DbErr};
+use subscriptions::change_log::{self, ChangeLog, ChangeLogMetrics};
+use subscriptions::hub::{Hub, HubMetrics};
+use time::OffsetDateTime;
+use tokio::net::TcpListener;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::{DatabaseArgs, SUBSCRIBER_QUEUE, ServeArgs, change_log_settings};
+use crate::graphql::document::Documents;
+use crate::http::{self, Health, Metrics};
+use crate::supervisor::{Supervisor, Workers};
+
+/// Parsed GraphQL documents kept in memory, in bytes.
+const DOCUMENT_BUDGET: u64 = 16 << 20;
+/// How long a stop waits for requests, sockets and workers.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// How often old changes and idempotency keys are removed.
+const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
+
+/// A server that is ready to run, with nothing running yet.
+pub struct App {
+    shared: Arc<http::Shared>,
+    log: ChangeLog,
+    workers: Workers,
+    retention: time::Duration,
+    warm: Arc<AtomicBool>,
+    stopping: Arc<AtomicBool>,
+    stop: CancellationToken,
+    sockets: TaskTracker,
+}
+
+/// Connects, and migrates if that is wanted or the database is an embedded
+/// file; else refuses a database that is not migrated.
+pub async fn open_database(args: &DatabaseArgs, migrate: bool) -> anyhow::Result<Database> {
+    if let Some(path) = args.database_url.sqlite_path()
+        && let Some(folder) = std::path::Path::new(path).parent()
+    {
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("cannot create the folder {}", folder.display()))?;
+    }
+    let db = Database::connect(&args.settings()).await.with_context(|| {
+        format!(
+            "cannot connect to the database {}: is it running, and is --database-url right?",
+            args.database_url
+        )
+    })?;
+    if migrate || db.backend() == DbBackend::Sqlite {
+        self::migrate(&db).await?;
+    } else {
+        let pending = Migrator::get_pending_migrations(db.writer()).await?;
+        if !pending.is_empty() {
+            bail!(
+                "the database {} has {} pending migrations: run `smartpulse migrate`, or `smartpulse serve --migrate`",
+                args.database_url,
+                pending.len()
+            );
+        }
+    }
+    Ok(db)
+}
+
+/// Brings the schema up to date.
+pub async fn migrate(db: &Database) -> anyhow::Result<()> {
+    Migrator::up(db.writer(), None)
+        .await
+        .context("the database could not be migrated")
+}
+
+impl App {
+    /// Puts the parts together over an open, migrated database.
+    pub async fn build(db: Database, args: &ServeArgs) -> anyhow::Result<Self> {
+        let head = change_log::boot(&db)
+            .await
+            .context("the change log could not be read")?;
+        let clock = Arc::new(Clock::new(head));
+        let forecasts = Forecasts::new(&db, clock, args.cache.settings());
+        let hub = Hub::new(head, SUBSCRIBER_QUEUE, HubMetrics::default());
+        let log = ChangeLog::new(
+            db,
+            forecasts,
+            hub,
+            change_log_settings(),
+            ChangeLogMetrics::default(),
+        );
+        let limits = args.limits.settings();
+        let workers = Workers::default();
+        let (warm, stopping) = <(Arc<AtomicBool>, Arc<AtomicBool>)>::default();
+        let stop = CancellationToken::new();
+        let sockets = TaskTracker::new();
+        let shared = Arc::new(http::Shared {
+            schema: crate::graphql::schema(log.clone(), limits),
+            documents: Documents::new(limits, DOCUMENT_BUDGET),
+            limits,
+            health: Health {
+                log: log.clone(),
+                workers: workers.clone(),
+                warm: Arc::clone(&warm),
+                stopping: Arc::clone(&stopping),
+            },
+            metrics: Metrics::new(&log, workers.restarts.clone()),
+            sdl: crate::graphql::sdl(),
+            stop: stop.clone(),
+            sockets: sockets.clone(),
+        });
+        Ok(Self {
+            shared,
+            log,
+            workers,
+            retention: time::Duration::hours(i64::from(args.retention_hours)),
+            warm,
+            stopping,
+            stop,
+            sockets,
+        })
+    }
+
+    /// Everything it answers, for the server and for tests.
+    pub fn router(&self) -> Router {
+        http::router(Arc::clone(&self.shared))
+    }
+
+    /// Serves until `stop` comes, then ends in order: no longer ready, sockets
+    /// closed, requests answered, workers ended, pools closed.
+    pub async fn run(
+        self,
+        listener: TcpListener,
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) -> anyhow::Result<()> {
+        // Workers outlive requests: a save waits for them to get its position.
+        let stop_workers = CancellationToken::new();
+        let supervisor = self.start_workers(stop_workers.clone());
+
+        let (stopping, ends) = (Arc::clone(&self.stopping), self.stop.clone());
+        let server = axum::serve(listener, self.router()).with_graceful_shutdown(async move {
+            stop.await;
+            tracing::info!("stopping");
+            stopping.store(true, Ordering::SeqCst);
+            ends.cancel();
+        });
+        let stopped = self.stop.clone();
+        let served = tokio::select! {
+            served = server.into_future() => served,
+            () = async { stopped.cancelled().await; sleep(STOP_PATIENCE).await } => {
+                tracing::warn!("requests did not end in time");
+                Ok(())
+            }
+        };
+        self.stop.cancel();
+        self.sockets.close();
+        let sockets = tokio::time::timeout(STOP_PATIENCE, self.sockets.wait()).await;
+        stop_workers.cancel();
+        supervisor.join(STOP_PATIENCE).await;
+        self.log.database().close().await?;
+        served.context("the server failed")?;
+        if sockets.is_err() {
+            tracing::warn!("websockets did not close in time");
+        }
+        tracing::info!("stopped");
+        Ok(())
+    }
+
+    fn start_workers(&self, stop: CancellationToken) -> Supervisor {
+        let mut supervisor = Supervisor::new(self.workers.clone(), stop);
+        let log = self.log.clone();
+        supervisor.start("sequencer", move |stop| log.sequencer().run(stop));
+        let log = self.log.clone();
+        supervisor.start("tail", move |stop| log.tail().run(stop));
+        let (db, retention) = (self.log.database().clone(), self.retention);
+        supervisor.start("retention", move |stop| retain(db.clone(), retention, stop));
+        let (forecasts, warm) = (self.log.forecasts().clone(), Arc::clone(&self.warm));
+        supervisor.start("warm-up", move |_| {
+            warm_up(forecasts.clone(), Arc::clone(&warm))
+        });
+        supervisor
+    }
+}
+
+async fn warm_up(
+    forecasts: Forecasts,
+    warm: Arc<AtomicBool>,
+) -> Result<(), forecast::ForecastError> {
+    let loaded = forecasts.warm_up(OffsetDateTime::now_utc()).await?;
+    warm.store(true, Ordering::SeqCst);
+    tracing::info!(day_curves = loaded, "ready");
+    Ok(())
+}
+
+/// Removes what is older than it is kept.
+async fn retain(
+    db: Database,
+    retention: time::Duration,
+    stop: CancellationToken,
+) -> Result<(), DbErr> {
+    while !stop.is_cancelled() {
+        let now = OffsetDateTime::now_utc();
+        let pruned = change::prune(db.writer(), now - retention).await?;
+        if pruned == change::PAGE {
+            continue;
+        }
+        forecast::forget_idempotency_keys(&db, now).await?;
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = sleep(RETENTION_INTERVAL) => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,263 @@
+//! Configuration. The only place that reads the environment: each option has a
+//! `SMARTPULSE_*` variable beside its flag.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use domain::cache::CacheSettings;
+use domain::database::DatabaseSettings;
+use domain::forecast::ForecastsSettings;
+use subscriptions::change_log::ChangeLogSettings;
+
+use crate::graphql::Limits;
+
+/// Which database.
+#[derive(Args, Debug, Clone)]
+pub struct DatabaseArgs {
+    /// Where the database is: `sqlite://path` or `postgres://user:password@host/name`
+    #[arg(
+        long,
+        env = "SMARTPULSE_DATABASE_URL",
+        default_value = "sqlite://data/smartpulse.db",
+        hide_env_values = true
+    )]
+    pub database_url: DatabaseUrl,
+
+    /// Connections kept at most
+    #[arg(long, env = "SMARTPULSE_DATABASE_CONNECTIONS", default_value_t = 16)]
+    pub database_connections: u32,
+}
+
+/// A database's address, which may hold a password.
+#[derive(Clone)]
+pub struct DatabaseUrl(String);
+
+impl DatabaseUrl {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The file of a SQLite database.
+    pub fn sqlite_path(&self) -> Option<&str> {
+        let path = self.0.strip_prefix("sqlite:")?;
+        let path = path.strip_prefix("//").unwrap_or(path);
+        path.split('?').next()
+    }
+}
+
+impl std::str::FromStr for DatabaseUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let known = ["sqlite:", "postgres://", "postgresql://"];
+        if known.iter().any(|scheme| text.starts_with(scheme)) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err("give sqlite://path or postgres://user:password@host/name".to_owned())
+        }
+    }
+}
+
+/// Without the password.
+impl fmt::Display for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((scheme, rest)) = self.0.split_once("://") else {
+            return f.write_str(&self.0);
+        };
+        let Some((user, host)) = rest.rsplit_once('@') else {
+            return f.write_str(&self.0);
+        };
+        match user.split_once(':') {
+            Some((name, _)) => write!(f, "{scheme}://{name}:***@{host}"),
+            None => f.write_str(&self.0),
+        }
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl DatabaseArgs {
+    pub fn settings(&self) -> DatabaseSettings {
+        DatabaseSettings {
+            url: self.database_url.as_str().to_owned(),
+            max_connections: self.database_connections.max(2),
+            acquire_timeout: Duration::from_secs(5),
+            create_if_missing: true,
+        }
+    }
+}
+
+/// How `serve` runs.
+#[derive(Args, Debug, Clone)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+
+    /// Address and port to listen on
+    #[arg(long, env = "SMARTPULSE_LISTEN", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+
+    /// Allow listening beyond this machine although nobody is asked who they are
+    #[arg(long, env = "SMARTPULSE_ALLOW_OPEN_ACCESS")]
+    pub allow_open_access: bool,
+
+    /// Migrate a PostgreSQL database first (SQLite is always migrated)
+    #[arg(long, env = "SMARTPULSE_MIGRATE")]
+    pub migrate: bool,
+
+    /// How long changes are kept for subscribers that come back, in hours
+    #[arg(long, env = "SMARTPULSE_RETENTION_HOURS", default_value_t = 168)]
+    pub retention_hours: u32,
+
+    #[command(flatten)]
+    pub cache: CacheArgs,
+
+    #[command(flatten)]
+    pub limits: LimitArgs,
+
+    #[command(flatten)]
+    pub log: LogSettings,
+}
+
+/// How much is kept in memory.
+#[derive(Args, Debug, Clone)]
+pub struct CacheArgs {
+    /// Memory for latest day curves, in MiB
+    #[arg(long, env = "SMARTPULSE_CACHE_LATEST_MIB", default_value_t = 256)]
+    pub cache_latest_mib: u64,
+
+    /// Memory for day histories (known at, one run), in MiB
+    #[arg(long, env = "SMARTPULSE_CACHE_HISTORY_MIB", default_value_t = 128)]
+    pub cache_history_mib: u64,
+
+    /// Memory for each of units, providers and series, in MiB
+    #[arg(long, env = "SMARTPULSE_CACHE_REFERENCE_MIB", default_value_t = 32)]
+    pub cache_reference_mib: u64,
+
+    /// Age at which an entry goes although it is valid, in seconds
+    #[arg(long, env = "SMARTPULSE_CACHE_TTL_SECONDS", default_value_t = 3600)]
+    pub cache_ttl_seconds: u64,
+}
+
+impl CacheArgs {
+    pub fn settings(&self) -> ForecastsSettings {
+        let cache = |mib: u64| CacheSettings {
+            budget_bytes: mib.saturating_mul(1 << 20),
+            time_to_live: Duration::from_secs(self.cache_ttl_seconds.max(1)),
+        };
+        ForecastsSettings {
+            latest: cache(self.cache_latest_mib),
+            history: cache(self.cache_history_mib),
+            reference: cache(self.cache_reference_mib),
+        }
+    }
+}
+
+/// What one request may ask for.
+#[derive(Args, Debug, Clone)]
+pub struct LimitArgs {
+    /// Bytes of a request's body
+    #[arg(long, env = "SMARTPULSE_LIMIT_BODY_BYTES", default_value_t = 16 << 20)]
+    pub limit_body_bytes: usize,
+
+    /// Nesting of a GraphQL document
+    #[arg(long, env = "SMARTPULSE_LIMIT_DEPTH", default_value_t = 15)]
+    pub limit_depth: usize,
+
+    /// Lexical tokens of a GraphQL document
+    #[arg(long, env = "SMARTPULSE_LIMIT_TOKENS", default_value_t = 10_000)]
+    pub limit_tokens: usize,
+
+    /// Aliases in a GraphQL document
+    #[arg(long, env = "SMARTPULSE_LIMIT_ALIASES", default_value_t = 100)]
+    pub limit_aliases: usize,
+
+    /// Delivery periods of all forecasts of one request
+    #[arg(long, env = "SMARTPULSE_LIMIT_POINTS", default_value_t = 200_000)]
+    pub limit_points: i64,
+}
+
+impl LimitArgs {
+    pub fn settings(&self) -> Limits {
+        Limits {
+            depth: self.limit_depth,
+            tokens: self.limit_tokens,
+            aliases: self.limit_aliases,
+            points: self.limit_points,
+            body_bytes: self.limit_body_bytes,
+        }
+    }
+}
+
+/// What is logged, to standard error.
+#[derive(Args, Debug, Clone)]
+pub struct LogSettings {
+    /// Levels by target, such as `info,subscriptions=debug`
+    #[arg(long = "log", env = "SMARTPULSE_LOG", default_value = "info")]
+    pub filter: String,
+
+    /// Readable text, or a JSON object a line
+    #[arg(
+        long = "log-format",
+        env = "SMARTPULSE_LOG_FORMAT",
+        value_enum,
+        default_value = "auto"
+    )]
+    pub format: LogFormat,
+}
+
+/// How a log line looks.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    Text,
+    Json,
+}
+
+/// How often the change log is looked at without a signal.
+pub(crate) fn change_log_settings() -> ChangeLogSettings {
+    ChangeLogSettings {
+        busy_interval: Duration::from_millis(50),
+        idle_interval: Duration::from_secs(1),
+        scan_interval: Duration::from_secs(60),
+        acknowledge_timeout: Duration::from_secs(10),
+    }
+}
+
+/// Events that wait for one subscriber before it is sent to the log.
+pub(crate) const SUBSCRIBER_QUEUE: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_not_shown() {
+        let url: DatabaseUrl = "postgres://app:se@cret@db:5432/x".parse().unwrap();
+        assert_eq!(
+            format!("{url} {url:?}"),
+            "postgres://app:***@db:5432/x postgres://app:***@db:5432/x"
+        );
+        assert!("mysql://x".parse::<DatabaseUrl>().is_err());
+    }
+
+    #[test]
+    fn a_file_is_found_in_its_address() {
+        for (url, path) in [
+            ("sqlite://data/x.db", Some("data/x.db")),
+            ("sqlite:///tmp/x.db?mode=rwc", Some("/tmp/x.db")),
+            ("sqlite:x.db", Some("x.db")),
+            ("postgres://h/x", None),
+        ] {
+            let url: DatabaseUrl = url.parse().unwrap();
+            assert_eq!(url.sqlite_path(), path);
+        }
+    }
+}

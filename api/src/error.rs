@@ -1,0 +1,303 @@
+//! What a client may see of an error.
+
+use std::error::Error;
+use std::sync::Arc;
+
+use async_graphql::{ErrorExtensionValues, ServerError, Value};
+use domain::Violation;
+use domain::forecast::ForecastError;
+use domain::provider::ProviderError;
+use domain::unit::UnitError;
+use sea_orm::DbErr;
+use subscriptions::change_log::AcknowledgeError;
+use subscriptions::forecast::StreamError;
+
+/// The closed list of codes that clients may rely on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ErrorCode {
+    BadUserInput,
+    NotFound,
+    Conflict,
+    TooComplex,
+    PositionExpired,
+    ResyncRequired,
+    Unavailable,
+    Internal,
+}
+
+impl ErrorCode {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::BadUserInput => "BAD_USER_INPUT",
+            Self::NotFound => "NOT_FOUND",
+            Self::Conflict => "CONFLICT",
+            Self::TooComplex => "TOO_COMPLEX",
+            Self::PositionExpired => "POSITION_EXPIRED",
+            Self::ResyncRequired => "RESYNC_REQUIRED",
+            Self::Unavailable => "UNAVAILABLE",
+            Self::Internal => "INTERNAL",
+        }
+    }
+}
+
+/// An error on its way to a client. Not `Display`, so that this stays the only
+/// door: async-graphql makes a client message of whatever can be displayed.
+#[derive(Debug, Clone)]
+pub(crate) struct ApiError {
+    code: ErrorCode,
+    message: String,
+    violations: Vec<Violation>,
+    /// Where a client can go on from.
+    position: Option<String>,
+    /// For the log, never for the client.
+    source: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+impl ApiError {
+    pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            violations: Vec::new(),
+            position: None,
+            source: None,
+        }
+    }
+
+    pub(crate) fn bad_input(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::BadUserInput, message)
+    }
+
+    pub(crate) fn code(&self) -> ErrorCode {
+        self.code
+    }
+
+    fn internal(source: impl Error + Send + Sync + 'static) -> Self {
+        Self {
+            source: Some(Arc::new(source)),
+            ..Self::new(
+                ErrorCode::Internal,
+                "internal error: the server's log has the cause",
+            )
+        }
+    }
+
+    fn database(source: DbErr) -> Self {
+        let unreachable = matches!(source, DbErr::ConnectionAcquire(_) | DbErr::Conn(_));
+        if !unreachable && !is_io(&source) {
+            return Self::internal(source);
+        }
+        Self {
+            source: Some(Arc::new(source)),
+            ..Self::new(
+                ErrorCode::Unavailable,
+                "the database cannot be reached just now: try again",
+            )
+        }
+    }
+
+    fn invalid(message: String, violations: Vec<Violation>) -> Self {
+        Self {
+            violations,
+            ..Self::bad_input(message)
+        }
+    }
+
+    pub(crate) fn unknown(message: String, path: Option<String>) -> Self {
+        let violations = path
+            .map(|path| Violation::new(path, message.clone()))
+            .into_iter()
+            .collect();
+        Self {
+            violations,
+            ..Self::new(ErrorCode::NotFound, message)
+        }
+    }
+}
+
+/// A statement that failed because its connection broke.
+fn is_io(error: &DbErr) -> bool {
+    let mut source: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = source {
+        if error.is::<std::io::Error>() {
+            return true;
+        }
+        source = error.source();
+    }
+    // A server that is shutting down or starting says so with these states.
+    let text = error.to_string();
+    [
+        "57P01",
+        "57P02",
+        "57P03",
+        "terminating connection",
+        "shutting down",
+        "starting up",
+    ]
+    .iter()
+    .any(|sign| text.contains(sign))
+}
+
+impl From<DbErr> for ApiError {
+    fn from(error: DbErr) -> Self {
+        Self::database(error)
+    }
+}
+
+impl From<ForecastError> for ApiError {
+    fn from(error: ForecastError) -> Self {
+        let message = error.to_string();
+        match error {
+            ForecastError::Invalid(violations) => Self::invalid(message, violations),
+            ForecastError::UnknownUnit { path, .. }
+            | ForecastError::UnknownProvider { path, .. } => Self::unknown(message, path),
+            ForecastError::UnknownRun(_) => Self::new(ErrorCode::NotFound, message),
+            ForecastError::Range(domain::forecast::RangeError::TooLong { .. }) => {
+                Self::new(ErrorCode::TooComplex, message)
+            }
+            ForecastError::Range(_) => Self::bad_input(message),
+            ForecastError::IdempotencyConflict => Self::new(ErrorCode::Conflict, message),
+            ForecastError::Database(source) => Self::database((*source).clone()),
+            ForecastError::Aborted => Self::internal(ForecastError::Aborted),
+        }
+    }
+}
+
+impl From<UnitError> for ApiError {
+    fn from(error: UnitError) -> Self {
+        let message = error.to_string();
+        match error {
+            UnitError::Invalid(violations) => Self::invalid(message, violations),
+            UnitError::Database(source) => Self::database(source),
+        }
+    }
+}
+
+impl From<ProviderError> for ApiError {
+    fn from(error: ProviderError) -> Self {
+        let message = error.to_string();
+        match error {
+            ProviderError::Invalid(violations) => Self::invalid(message, violations),
+            ProviderError::Database(source) => Self::database(source),
+        }
+    }
+}
+
+impl From<AcknowledgeError> for ApiError {
+    fn from(error: AcknowledgeError) -> Self {
+        let message = error.to_string();
+        match error {
+            AcknowledgeError::Timeout | AcknowledgeError::NewEpoch => {
+                Self::new(ErrorCode::Unavailable, message)
+            }
+            AcknowledgeError::Database(source) => Self::database(source),
+        }
+    }
+}
+
+impl From<StreamError> for ApiError {
+    fn from(error: StreamError) -> Self {
+        let message = error.to_string();
+        match error {
+            StreamError::PositionExpired { current, .. } => Self {
+                position: Some(current.to_string()),
+                ..Self::new(ErrorCode::PositionExpired, message)
+            },
+            StreamError::ResyncRequired { position } => Self {
+                position: Some(position.to_string()),
+                ..Self::new(ErrorCode::ResyncRequired, message)
+            },
+            StreamError::Forecast(error) => error.into(),
+        }
+    }
+}
+
+impl From<ApiError> for async_graphql::Error {
+    fn from(error: ApiError) -> Self {
+        let mut extensions = ErrorExtensionValues::default();
+        extensions.set("code", error.code.as_str());
+        if !error.violations.is_empty() {
+            let violations = error
+                .violations
+                .iter()
+                .map(|violation| {
+                    Value::from_json(serde_json::json!({
+                        "path": violation.path,
+                        "message": violation.message,
+                    }))
+                    .unwrap_or_default()
+                })
+                .collect::<Vec<_>>();
+            extensions.set("violations", Value::List(violations));
+        }
+        if let Some(position) = &error.position {
+            extensions.set("position", position.as_str());
+        }
+        Self {
+            message: error.message.clone(),
+            source: Some(Arc::new(error)),
+            extensions: Some(extensions),
+        }
+    }
+}
+
+/// Gives the errors that async-graphql itself makes their code, and logs the
+/// causes of those that are ours to mend.
+pub(crate) fn finish(errors: &mut [ServerError]) {
+    for error in errors {
+        if let Some(ours) = error.source::<ApiError>() {
+            if let Some(source) = &ours.source {
+                tracing::error!(
+                    error = source.as_ref() as &dyn Error,
+                    code = ours.code.as_str(),
+                    path = ?error.path,
+                    "a request failed"
+                );
+            }
+            continue;
+        }
+        let too_much = [
+            "too deep",
+            "too complex",
+            "recursion depth",
+            "number of directives",
+        ];
+        let code = if too_much.iter().any(|sign| error.message.contains(sign)) {
+            ErrorCode::TooComplex
+        } else {
+            ErrorCode::BadUserInput
+        };
+        error
+            .extensions
+            .get_or_insert_with(ErrorExtensionValues::default)
+            .set("code", code.as_str());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_codes_are_a_closed_list() {
+        let codes = [
+            ErrorCode::BadUserInput,
+            ErrorCode::NotFound,
+            ErrorCode::Conflict,
+            ErrorCode::TooComplex,
+            ErrorCode::PositionExpired,
+            ErrorCode::ResyncRequired,
+            ErrorCode::Unavailable,
+            ErrorCode::Internal,
+        ]
+        .map(ErrorCode::as_str);
+        insta::assert_snapshot!(codes.join(" "), @"BAD_USER_INPUT NOT_FOUND CONFLICT TOO_COMPLEX POSITION_EXPIRED RESYNC_REQUIRED UNAVAILABLE INTERNAL");
+    }
+
+    #[test]
+    fn a_client_sees_nothing_of_the_database() {
+        let error: async_graphql::Error =
+            ApiError::from(DbErr::Custom("SELECT secret".into())).into();
+        assert!(!error.message.contains("secret"), "{}", error.message);
+    }
+}

@@ -1,0 +1,86 @@
+//! The GraphQL schema: one file a root, one a topic of types.
+
+pub(crate) mod document;
+mod mutation;
+mod query;
+mod subscription;
+mod types;
+
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use async_graphql::{Context, Schema};
+use domain::forecast::RangeError;
+use subscriptions::change_log::ChangeLog;
+
+use crate::error::ApiError;
+use mutation::Mutation;
+use query::Query;
+use subscription::Subscription;
+
+/// What one request may ask for.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Nesting of a document.
+    pub depth: usize,
+    /// Lexical tokens of a document.
+    pub tokens: usize,
+    /// Aliases in a document.
+    pub aliases: usize,
+    /// Delivery periods of all forecasts of a request together.
+    pub points: i64,
+    /// Bytes of a request's body.
+    pub body_bytes: usize,
+}
+
+pub(crate) type SmartPulseSchema = Schema<Query, Mutation, Subscription>;
+
+/// The schema over a running change log.
+pub(crate) fn schema(log: ChangeLog, limits: Limits) -> SmartPulseSchema {
+    Schema::build(Query, Mutation, Subscription)
+        .limit_depth(limits.depth)
+        .data(log)
+        .data(limits)
+        .finish()
+}
+
+/// The schema's text, as `smartpulse schema` prints it.
+pub fn sdl() -> String {
+    let schema = Schema::build(Query, Mutation, Subscription).finish();
+    let mut sdl = schema.sdl_with_options(async_graphql::SDLExportOptions::new());
+    // One newline ends the file, however the exporter sees it.
+    sdl.truncate(sdl.trim_end().len());
+    sdl.push('\n');
+    sdl
+}
+
+fn log<'a>(ctx: &Context<'a>) -> &'a ChangeLog {
+    ctx.data_unchecked::<ChangeLog>()
+}
+
+/// Delivery periods that a request may still ask for.
+pub(crate) struct PointBudget(AtomicI64);
+
+impl PointBudget {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self(AtomicI64::new(limits.points))
+    }
+}
+
+/// Takes `periods` off what the request may ask for. A subscription, which has
+/// no budget, may ask for as much each time.
+fn spend(ctx: &Context<'_>, periods: usize) -> Result<(), ApiError> {
+    let limit = ctx.data_unchecked::<Limits>().points;
+    let asked = i64::try_from(periods).unwrap_or(i64::MAX);
+    let left = match ctx.data_opt::<PointBudget>() {
+        Some(budget) => budget.0.fetch_sub(asked, Ordering::Relaxed) - asked,
+        None => limit - asked,
+    };
+    if left < 0 {
+        let error = RangeError::TooLong {
+            asked: limit - left,
+            limit,
+        };
+        return Err(domain::forecast::ForecastError::from(error).into());
+    }
+    Ok(())
+}

@@ -1,0 +1,339 @@
+//! The query root.
+
+use async_graphql::connection::{Connection, Edge, OpaqueCursor};
+use async_graphql::{Context, ID, Object};
+use domain::forecast::{DeliveryRange, ForecastError, SeriesKey};
+use domain::provider::{self as domain_provider, ProviderKey};
+use domain::unit::{self as domain_unit, UnitKey as DomainUnitKey, UnitSort};
+use futures_util::future::join_all;
+use time::OffsetDateTime;
+
+use super::types::forecast::{Forecast, ForecastRun, ForecastSelection, ForecastView, run_number};
+use super::types::provider::Provider;
+use super::types::scalar::{Resolution, UnitKey};
+use super::types::unit::{Unit, UnitFilter, UnitOrder};
+use super::types::{Node, split_id, viewer};
+use super::{Limits, log, spend};
+use crate::error::{ApiError, ErrorCode};
+use crate::viewer::Viewer;
+
+/// A page has this many unless asked otherwise.
+const PAGE: usize = 50;
+/// A page has at most this many.
+const LARGEST_PAGE: usize = 500;
+
+type UnitCursor = OpaqueCursor<(String, String)>;
+type ProviderCursor = OpaqueCursor<String>;
+
+pub(crate) struct Query;
+
+/// What can be asked.
+#[Object]
+impl Query {
+    /// Anything that has a global id; null if there is none of that id.
+    async fn node(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "As some `id` field gave it.")] id: ID,
+    ) -> async_graphql::Result<Option<Node>> {
+        let forecasts = log(ctx).forecasts();
+        let unknown = |_| ApiError::bad_input("this is not an id that the server gave");
+        Ok(match split_id(&id) {
+            Some(("unit", key)) => {
+                let key = key
+                    .parse::<DomainUnitKey>()
+                    .map_err(|e| unknown(e.to_string()))?;
+                let unit = forecasts.unit(key).await.map_err(ApiError::from)?;
+                unit.map(|unit| Unit(unit).into())
+            }
+            Some(("provider", key)) => {
+                let key = key
+                    .parse::<ProviderKey>()
+                    .map_err(|e| unknown(e.to_string()))?;
+                let provider = forecasts.provider(&key).await.map_err(ApiError::from)?;
+                provider.map(|provider| Provider(provider).into())
+            }
+            Some(("run", _)) => {
+                let number = run_number(&id).ok_or_else(|| unknown(String::new()))?;
+                domain::forecast::run(log(ctx).database().reader(), number)
+                    .await
+                    .map_err(ApiError::from)?
+                    .map(|run| {
+                        ForecastRun {
+                            id: run.id,
+                            issued_at: Some(run.issued_at),
+                        }
+                        .into()
+                    })
+            }
+            _ => return Err(unknown(String::new()).into()),
+        })
+    }
+
+    /// Who is asking.
+    async fn viewer(&self, ctx: &Context<'_>) -> viewer::Viewer {
+        viewer::Viewer(ctx.data_unchecked::<Viewer>().clone())
+    }
+
+    /// One unit; null if there is none of that key.
+    async fn unit(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Such as `plant:12345`.")] key: UnitKey,
+    ) -> async_graphql::Result<Option<Unit>> {
+        let unit = log(ctx).forecasts().unit(key.0).await;
+        Ok(unit.map_err(ApiError::from)?.map(Unit))
+    }
+
+    /// Units, page by page.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "the arguments of a Relay connection"
+    )]
+    async fn units(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Which units; all if absent.")] filter: Option<UnitFilter>,
+        #[graphql(desc = "How they are sorted; by key if absent.")] order_by: Option<UnitOrder>,
+        #[graphql(desc = "At most so many, from the start; 50 if neither is given, at most 500.")]
+        first: Option<i32>,
+        #[graphql(desc = "Only those after this cursor.")] after: Option<String>,
+        #[graphql(desc = "At most so many, from the end; at most 500.")] last: Option<i32>,
+        #[graphql(desc = "Only those before this cursor.")] before: Option<String>,
+    ) -> async_graphql::Result<Connection<UnitCursor, Unit>> {
+        let filter = filter.unwrap_or_default().into();
+        let order = match order_by.unwrap_or(UnitOrder::KeyAsc) {
+            UnitOrder::KeyAsc => (UnitSort::Key, false),
+            UnitOrder::KeyDesc => (UnitSort::Key, true),
+            UnitOrder::NameAsc => (UnitSort::Name, false),
+            UnitOrder::NameDesc => (UnitSort::Name, true),
+        };
+        let page = Page::new(first, last)?;
+        let decode = |cursor: Option<String>| -> Result<_, ApiError> {
+            let Some(cursor) = cursor else {
+                return Ok(None);
+            };
+            let (name, key) = decode_cursor::<UnitCursor>(&cursor)?.0;
+            let key = key.parse::<DomainUnitKey>().map_err(|_| bad_cursor())?;
+            Ok(Some((name, key)))
+        };
+        let (after, before) = (decode(after)?, decode(before)?);
+        let units = domain_unit::page(
+            log(ctx).database().reader(),
+            &filter,
+            order,
+            after.as_ref().map(|(name, key)| (name.as_str(), *key)),
+            before.as_ref().map(|(name, key)| (name.as_str(), *key)),
+            page.to_read(),
+            page.from_end,
+        )
+        .await
+        .map_err(ApiError::from)?;
+        Ok(
+            page.connect(units, after.is_some(), before.is_some(), |unit| {
+                let cursor = OpaqueCursor((unit.name.clone(), unit.key.to_string()));
+                Edge::new(cursor, Unit(unit.into()))
+            }),
+        )
+    }
+
+    /// One provider; null if there is none of that key.
+    async fn provider(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Such as `provider-a`.")] key: String,
+    ) -> async_graphql::Result<Option<Provider>> {
+        let Ok(key) = key.parse::<ProviderKey>() else {
+            return Ok(None);
+        };
+        let provider = log(ctx).forecasts().provider(&key).await;
+        Ok(provider.map_err(ApiError::from)?.map(Provider))
+    }
+
+    /// Providers by key, page by page.
+    async fn providers(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "At most so many, from the start; 50 if neither is given, at most 500.")]
+        first: Option<i32>,
+        #[graphql(desc = "Only those after this cursor.")] after: Option<String>,
+        #[graphql(desc = "At most so many, from the end; at most 500.")] last: Option<i32>,
+        #[graphql(desc = "Only those before this cursor.")] before: Option<String>,
+    ) -> async_graphql::Result<Connection<ProviderCursor, Provider>> {
+        let page = Page::new(first, last)?;
+        let decode = |cursor: Option<String>| -> Result<Option<ProviderKey>, ApiError> {
+            let Some(cursor) = cursor else {
+                return Ok(None);
+            };
+            let key = decode_cursor::<ProviderCursor>(&cursor)?.0;
+            key.parse().map(Some).map_err(|_| bad_cursor())
+        };
+        let (after, before) = (decode(after)?, decode(before)?);
+        let providers = domain_provider::page(
+            log(ctx).database().reader(),
+            after.as_ref(),
+            before.as_ref(),
+            page.to_read(),
+            page.from_end,
+        )
+        .await
+        .map_err(ApiError::from)?;
+        Ok(
+            page.connect(providers, after.is_some(), before.is_some(), |provider| {
+                let cursor = OpaqueCursor(provider.key.to_string());
+                Edge::new(cursor, Provider(provider.into()))
+            }),
+        )
+    }
+
+    /// A range of a series, in one view. Null, with an error that has its path,
+    /// when the unit or provider is unknown: one bad line does not empty a
+    /// dashboard.
+    #[allow(clippy::too_many_arguments, reason = "the arguments of the contract")]
+    async fn forecast(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "What produces.")] unit: UnitKey,
+        #[graphql(desc = "Who forecasts: the provider's key.")] provider: String,
+        #[graphql(desc = "The length of the delivery periods.")] resolution: Resolution,
+        #[graphql(desc = "From the delivery period that this lies in…")] from: OffsetDateTime,
+        #[graphql(desc = "…to the one that ends here or later.")] to: OffsetDateTime,
+        #[graphql(desc = "Which versions count; the latest of each delivery period if absent.")]
+        view: Option<ForecastView>,
+    ) -> async_graphql::Result<Option<Forecast>> {
+        let selection = ForecastSelection {
+            unit,
+            provider,
+            resolution,
+            from,
+            to,
+            view,
+        };
+        Ok(Some(read(ctx, &selection).await?))
+    }
+
+    /// Several forecasts at once, in the order asked for; null, with an error
+    /// that has its path, where one failed.
+    async fn forecasts(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "At most 1,000.", validator(max_items = 1000))] selections: Vec<
+            ForecastSelection,
+        >,
+    ) -> Vec<Option<async_graphql::Result<Forecast>>> {
+        let reads = selections.iter().map(|selection| read(ctx, selection));
+        join_all(reads)
+            .await
+            .into_iter()
+            .map(|outcome| Some(outcome.map_err(async_graphql::Error::from)))
+            .collect()
+    }
+}
+
+async fn read(ctx: &Context<'_>, selection: &ForecastSelection) -> Result<Forecast, ApiError> {
+    let series = series_key(selection.unit, &selection.provider, selection.resolution)?;
+    let range = range(ctx, series.resolution, selection.from, selection.to)?;
+    let view = match &selection.view {
+        Some(view) => view.to_domain()?,
+        None => domain::forecast::View::Latest,
+    };
+    let curve = log(ctx).forecasts().curve(&series, range, view).await?;
+    Ok(Forecast { series, curve })
+}
+
+/// The range asked for, taken off what the request may ask for.
+pub(super) fn range(
+    ctx: &Context<'_>,
+    resolution: domain::forecast::Resolution,
+    from: OffsetDateTime,
+    to: OffsetDateTime,
+) -> Result<DeliveryRange, ApiError> {
+    let most = ctx.data_unchecked::<Limits>().points;
+    let range = DeliveryRange::covering(resolution, from, to, most).map_err(ForecastError::from)?;
+    spend(ctx, range.periods())?;
+    Ok(range)
+}
+
+pub(super) fn series_key(
+    unit: UnitKey,
+    provider: &str,
+    resolution: Resolution,
+) -> Result<SeriesKey, ApiError> {
+    Ok(SeriesKey {
+        unit: unit.0,
+        provider: provider_key(provider)?,
+        resolution: resolution.into(),
+    })
+}
+
+/// No provider has a key that is none.
+pub(super) fn provider_key(key: &str) -> Result<ProviderKey, ApiError> {
+    key.parse()
+        .map_err(|_| ApiError::new(ErrorCode::NotFound, format!("there is no provider {key:?}")))
+}
+
+fn bad_cursor() -> ApiError {
+    ApiError::bad_input("this is not a cursor of this list")
+}
+
+fn decode_cursor<C: async_graphql::connection::CursorType>(cursor: &str) -> Result<C, ApiError> {
+    C::decode_cursor(cursor).map_err(|_| bad_cursor())
+}
+
+/// Which end of a list, and how much of it.
+struct Page {
+    size: usize,
+    from_end: bool,
+}
+
+impl Page {
+    fn new(first: Option<i32>, last: Option<i32>) -> Result<Self, ApiError> {
+        let (size, from_end) = match (first, last) {
+            (Some(_), Some(_)) => {
+                return Err(ApiError::bad_input(
+                    "give either `first` or `last`, not both",
+                ));
+            }
+            (None, Some(last)) => (last, true),
+            (Some(first), None) => (first, false),
+            (None, None) => (i32::try_from(PAGE).unwrap_or(i32::MAX), false),
+        };
+        match usize::try_from(size) {
+            Ok(size) if size <= LARGEST_PAGE => Ok(Self { size, from_end }),
+            _ => Err(ApiError::bad_input(format!(
+                "a page has 0 to {LARGEST_PAGE} items"
+            ))),
+        }
+    }
+
+    /// One more than asked for tells whether there is more.
+    fn to_read(&self) -> u64 {
+        self.size as u64 + 1
+    }
+
+    fn connect<T, C, N>(
+        &self,
+        mut items: Vec<T>,
+        is_after: bool,
+        is_before: bool,
+        edge: impl Fn(T) -> Edge<C, N, async_graphql::connection::EmptyFields>,
+    ) -> Connection<C, N>
+    where
+        C: async_graphql::connection::CursorType + Send + Sync,
+        N: async_graphql::OutputType,
+    {
+        let more = items.len() > self.size;
+        if more {
+            let surplus = if self.from_end { 0 } else { items.len() - 1 };
+            items.remove(surplus);
+        }
+        let (previous, next) = if self.from_end {
+            (more, is_before)
+        } else {
+            (is_after, more)
+        };
+        let mut connection = Connection::new(previous, next);
+        connection.edges.extend(items.into_iter().map(edge));
+        connection
+    }
+}

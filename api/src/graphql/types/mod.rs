@@ -1,0 +1,29 @@
+//! GraphQL types over domain values.
+
+pub(super) mod change;
+pub(super) mod forecast;
+mod points;
+pub(super) mod provider;
+pub(super) mod scalar;
+pub(super) mod unit;
+pub(super) mod viewer;
+
+use async_graphql::{ID, Interface};
+
+use forecast::ForecastRun;
+use provider::Provider;
+use unit::Unit;
+
+/// Anything that has a global id.
+#[derive(Interface)]
+#[graphql(field(name = "id", ty = "ID", desc = "Its global id, for `node`."))]
+pub(super) enum Node {
+    Unit(Unit),
+    Provider(Provider),
+    ForecastRun(ForecastRun),
+}
+
+/// Splits a global id such as `unit:plant:12345` into its kind and key.
+pub(super) fn split_id(id: &ID) -> Option<(&str, &str)> {
+    id.split_once(':')
+}

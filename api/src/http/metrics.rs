@@ -1,0 +1,166 @@
+//! Prometheus metrics.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_graphql::ServerError;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use domain::forecast::Forecasts;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+use subscriptions::change_log::ChangeLog;
+
+use super::Shared;
+use crate::error::ApiError;
+
+type Labels = [(&'static str, &'static str); 1];
+
+/// The registry, and what this crate counts itself.
+pub(crate) struct Metrics {
+    registry: Registry,
+    request_seconds: Histogram,
+    errors: Family<Labels, Counter>,
+    cache_bytes: Family<Labels, Gauge>,
+    cache_entries: Family<Labels, Gauge>,
+    forecasts: Forecasts,
+}
+
+impl Metrics {
+    pub(crate) fn new(log: &ChangeLog, worker_restarts: Counter) -> Self {
+        let mut registry = Registry::with_prefix("smartpulse");
+        let forecasts = log.forecasts().clone();
+
+        let request_seconds = Histogram::new(exponential_buckets(0.0001, 2.0, 16));
+        let errors = Family::<Labels, Counter>::default();
+        registry.register(
+            "request_seconds",
+            "GraphQL requests over HTTP, by how long they took",
+            request_seconds.clone(),
+        );
+        registry.register(
+            "request_errors",
+            "Errors in answers to GraphQL requests over HTTP, by code",
+            errors.clone(),
+        );
+        registry.register(
+            "worker_restarts",
+            "Workers that failed and were started again",
+            worker_restarts,
+        );
+
+        let change_log = log.metrics().clone();
+        let part = registry.sub_registry_with_prefix("change_log");
+        part.register("ticks", "Numbering statements run", change_log.ticks);
+        part.register(
+            "tick_seconds",
+            "Numbering statements, by how long they took",
+            change_log.tick_seconds,
+        );
+        part.register(
+            "numbered",
+            "Changes that this replica gave their position",
+            change_log.numbered,
+        );
+        part.register(
+            "overlooked",
+            "Changes that only the slow scan found; anything but 0 is a bug",
+            change_log.overlooked,
+        );
+        part.register("head", "The last position given", change_log.head);
+        part.register("applied", "The last position applied", change_log.applied);
+        part.register("changes", "Changes applied", change_log.changes);
+        part.register(
+            "lag_seconds",
+            "Changes applied, by their age then",
+            change_log.lag_seconds,
+        );
+        part.register(
+            "resyncs",
+            "Times that everything known had to be dropped",
+            change_log.resyncs,
+        );
+
+        let hub = log.hub().metrics().clone();
+        let part = registry.sub_registry_with_prefix("hub");
+        part.register("subscribers", "Subscribers joined now", hub.subscribers);
+        part.register("topics", "Topics with a subscriber now", hub.topics);
+        part.register("delivered", "Events put into queues", hub.delivered);
+        part.register(
+            "lagged",
+            "Subscribers cut off because their queue was full",
+            hub.lagged,
+        );
+
+        let part = registry.sub_registry_with_prefix("cache");
+        let cache = forecasts.metrics().clone();
+        part.register("hits", "Keys answered from memory", cache.hits);
+        part.register("misses", "Keys loaded", cache.misses);
+        part.register("joined", "Keys that joined a load under way", cache.joined);
+        part.register("invalid", "Entries found out of date", cache.invalid);
+        part.register("unkept", "Loads out of date when they ended", cache.unkept);
+        part.register(
+            "evicted",
+            "Entries that went for room or age",
+            cache.evicted,
+        );
+        let cache_bytes = Family::<Labels, Gauge>::default();
+        let cache_entries = Family::<Labels, Gauge>::default();
+        part.register("bytes", "Bytes of all entries, about", cache_bytes.clone());
+        part.register("entries", "Entries, about", cache_entries.clone());
+
+        Self {
+            registry,
+            request_seconds,
+            errors,
+            cache_bytes,
+            cache_entries,
+            forecasts,
+        }
+    }
+
+    /// Counts one GraphQL request over HTTP.
+    pub(crate) fn request(&self, took: Duration, errors: &[ServerError]) {
+        self.request_seconds.observe(took.as_secs_f64());
+        for error in errors {
+            let code = error
+                .source::<ApiError>()
+                .map_or("BAD_USER_INPUT", |error| error.code().as_str());
+            self.errors.get_or_create(&[("code", code)]).inc();
+        }
+    }
+
+    fn encode(&self) -> Result<String, std::fmt::Error> {
+        let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        for (name, (bytes, entries)) in self.forecasts.sizes() {
+            let labels = [("cache", name)];
+            self.cache_bytes.get_or_create(&labels).set(gauge(bytes));
+            self.cache_entries
+                .get_or_create(&labels)
+                .set(gauge(entries));
+        }
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+/// `GET /metrics`.
+pub(super) async fn text(State(shared): State<Arc<Shared>>) -> Response {
+    match shared.metrics.encode() {
+        Ok(text) => (
+            [(
+                header::CONTENT_TYPE,
+                "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            )],
+            text,
+        )
+            .into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}

@@ -1,0 +1,14 @@
+//! SmartPulse: GraphQL with live subscriptions over energy production forecasts.
+//!
+//! This crate alone knows HTTP and GraphQL. [`app`] puts the parts together,
+//! for the binary and for tests alike.
+
+pub mod app;
+pub mod cli;
+pub mod config;
+mod error;
+pub mod graphql;
+pub mod http;
+pub mod supervisor;
+pub mod telemetry;
+mod viewer;

@@ -1,0 +1,285 @@
+//! The hub: broadcast channels by topic, within this process.
+//!
+//! The tail publishes, in the log's order. Each subscriber has one bounded
+//! queue, whatever its topics, so that what it receives is in that order too.
+//! A subscriber that does not keep up is cut off and told so: it reads on from
+//! the log. Nobody waits for it, and nothing is dropped in silence.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use domain::change::{Change, Position, Subject};
+use domain::database::Database;
+use domain::forecast::{self, Day, RunDay};
+use domain::unit::UnitKey;
+use parking_lot::Mutex;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use rustc_hash::FxHashMap;
+use sea_orm::DbErr;
+use tokio::sync::{OnceCell, mpsc};
+
+/// A change on its way to subscribers, who share what it wrote.
+#[derive(Debug)]
+pub struct Event {
+    pub change: Change,
+    written: OnceCell<Arc<Vec<RunDay>>>,
+}
+
+impl Event {
+    pub fn new(change: Change) -> Self {
+        Self {
+            change,
+            written: OnceCell::new(),
+        }
+    }
+
+    /// The versions that the change wrote, read once for all subscribers.
+    pub async fn written(&self, db: &Database) -> Result<Arc<Vec<RunDay>>, DbErr> {
+        let Subject::Forecast(of) = &self.change.subject else {
+            return Ok(Arc::default());
+        };
+        self.written
+            .get_or_try_init(|| async {
+                let first = Day::of(of.from.unix_timestamp());
+                let last = Day::of(of.to.unix_timestamp() - 1);
+                forecast::written(db.reader(), of.series_id, of.run_id, first, last)
+                    .await
+                    .map(Arc::new)
+            })
+            .await
+            .cloned()
+    }
+}
+
+/// What a subscriber can ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Topic {
+    /// Every forecast.
+    Forecasts,
+    /// The forecasts of one unit.
+    ForecastsOf(UnitKey),
+}
+
+/// What the hub counts.
+#[derive(Debug, Clone, Default)]
+pub struct HubMetrics {
+    pub subscribers: Gauge,
+    pub topics: Gauge,
+    /// Events put into queues.
+    pub delivered: Counter,
+    /// Subscribers that were cut off because their queue was full.
+    pub lagged: Counter,
+}
+
+#[derive(Clone)]
+pub struct Hub {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    capacity: usize,
+    metrics: HubMetrics,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// Everything up to here has been published.
+    published: Position,
+    next_id: u64,
+    topics: FxHashMap<Topic, FxHashMap<u64, Queue>>,
+}
+
+#[derive(Clone)]
+struct Queue {
+    sender: mpsc::Sender<Arc<Event>>,
+    end: Arc<End>,
+}
+
+/// Why a queue has no more events, readable once it is drained.
+#[derive(Debug, Default)]
+struct End {
+    lagged: AtomicBool,
+    resync: OnceLock<Position>,
+}
+
+/// The receiving end. Dropping it is leaving.
+pub struct Subscriber {
+    hub: Arc<Inner>,
+    id: u64,
+    topics: Vec<Topic>,
+    joined_at: Position,
+    receiver: mpsc::Receiver<Arc<Event>>,
+    end: Arc<End>,
+}
+
+/// What a subscriber receives.
+#[derive(Debug)]
+pub enum Received {
+    Event(Arc<Event>),
+    /// Its queue was full. What is missing is in the log.
+    Lagged,
+    /// Everything known is void; the log can be followed from here.
+    Resync(Position),
+}
+
+impl Hub {
+    /// A hub that has published everything up to `applied`; each subscriber's
+    /// queue holds `capacity` events.
+    pub fn new(applied: Position, capacity: usize, metrics: HubMetrics) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                capacity,
+                metrics,
+                state: Mutex::new(State {
+                    published: applied,
+                    next_id: 0,
+                    topics: FxHashMap::default(),
+                }),
+            }),
+        }
+    }
+
+    pub fn metrics(&self) -> &HubMetrics {
+        &self.inner.metrics
+    }
+
+    /// Joins topics. What is published from now on is queued; everything up to
+    /// [`Subscriber::joined_at`] is not.
+    pub fn join(&self, mut topics: Vec<Topic>) -> Subscriber {
+        topics.sort_by_key(|topic| match topic {
+            Topic::Forecasts => None,
+            Topic::ForecastsOf(unit) => Some(*unit),
+        });
+        topics.dedup();
+        if topics.contains(&Topic::Forecasts) {
+            // It includes the others: an event must be queued once.
+            topics = vec![Topic::Forecasts];
+        }
+        let (sender, receiver) = mpsc::channel(self.inner.capacity);
+        let end = Arc::new(End::default());
+        let mut state = self.inner.state.lock();
+        let id = state.next_id;
+        state.next_id += 1;
+        for topic in &topics {
+            let queue = Queue {
+                sender: sender.clone(),
+                end: Arc::clone(&end),
+            };
+            state.topics.entry(*topic).or_default().insert(id, queue);
+        }
+        self.inner.metrics.subscribers.inc();
+        self.inner.count_topics(&state);
+        Subscriber {
+            hub: Arc::clone(&self.inner),
+            id,
+            topics,
+            joined_at: state.published,
+            receiver,
+            end,
+        }
+    }
+
+    /// Distributes one change. Called by the tail only, in the log's order.
+    pub(crate) fn publish(&self, event: Arc<Event>) {
+        let mut state = self.inner.state.lock();
+        state.published = event.change.position;
+        let Subject::Forecast(forecast) = &event.change.subject else {
+            return;
+        };
+        let mut lagged = Vec::new();
+        for topic in [Topic::Forecasts, Topic::ForecastsOf(forecast.series.unit)] {
+            let Some(queues) = state.topics.get(&topic) else {
+                continue;
+            };
+            for (id, queue) in queues {
+                match queue.sender.try_send(Arc::clone(&event)) {
+                    Ok(()) => {
+                        self.inner.metrics.delivered.inc();
+                    }
+                    Err(mpsc::error::TrySendError::Full(_)) => {
+                        queue.end.lagged.store(true, Ordering::SeqCst);
+                        lagged.push(*id);
+                    }
+                    // It is just leaving.
+                    Err(mpsc::error::TrySendError::Closed(_)) => {}
+                }
+            }
+        }
+        if !lagged.is_empty() {
+            self.inner.metrics.lagged.inc_by(lagged.len() as u64);
+            state.topics.retain(|_, queues| {
+                queues.retain(|id, _| !lagged.contains(id));
+                !queues.is_empty()
+            });
+            self.inner.count_topics(&state);
+        }
+    }
+
+    /// Ends every queue: what was published before does not lead to what comes.
+    pub(crate) fn resync(&self, position: Position) {
+        let mut state = self.inner.state.lock();
+        state.published = position;
+        for queue in state.topics.values().flat_map(FxHashMap::values) {
+            queue.end.resync.get_or_init(|| position);
+        }
+        state.topics.clear();
+        self.inner.count_topics(&state);
+    }
+}
+
+impl Inner {
+    fn count_topics(&self, state: &State) {
+        let topics = i64::try_from(state.topics.len()).unwrap_or(i64::MAX);
+        self.metrics.topics.set(topics);
+    }
+}
+
+impl Subscriber {
+    /// Everything up to here was published before it joined.
+    pub fn joined_at(&self) -> Position {
+        self.joined_at
+    }
+
+    /// The next event, or why there is none.
+    pub async fn recv(&mut self) -> Received {
+        match self.receiver.recv().await {
+            Some(event) => Received::Event(event),
+            None => self.ended(),
+        }
+    }
+
+    /// The next event if it is there already.
+    pub fn try_recv(&mut self) -> Option<Received> {
+        match self.receiver.try_recv() {
+            Ok(event) => Some(Received::Event(event)),
+            Err(mpsc::error::TryRecvError::Empty) => None,
+            Err(mpsc::error::TryRecvError::Disconnected) => Some(self.ended()),
+        }
+    }
+
+    fn ended(&self) -> Received {
+        match self.end.resync.get() {
+            Some(position) if !self.end.lagged.load(Ordering::SeqCst) => {
+                Received::Resync(*position)
+            }
+            _ => Received::Lagged,
+        }
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        let mut state = self.hub.state.lock();
+        for topic in &self.topics {
+            if let Some(queues) = state.topics.get_mut(topic) {
+                queues.remove(&self.id);
+                if queues.is_empty() {
+                    state.topics.remove(topic);
+                }
+            }
+        }
+        self.hub.metrics.subscribers.dec();
+        self.hub.count_topics(&state);
+    }
+}
