@@ -130,6 +130,11 @@ impl App {
         })
     }
 
+    /// The change log it runs on.
+    pub fn change_log(&self) -> &ChangeLog {
+        &self.log
+    }
+
     /// Everything it answers, for the server and for tests.
     pub fn router(&self) -> Router {
         http::router(Arc::clone(&self.shared))

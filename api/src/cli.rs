@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use tokio::net::TcpListener;
 
 use crate::app::{self, App};
+use crate::backup::{self, BackupArgs, RestoreArgs};
 use crate::config::{DatabaseArgs, LogFormat, LogSettings, ServeArgs};
 use crate::telemetry;
 
@@ -26,6 +27,10 @@ enum Command {
     Migrate(DatabaseArgs),
     /// Print the GraphQL schema
     Schema,
+    /// Copy an embedded SQLite database to a file, while the server runs
+    Backup(BackupArgs),
+    /// Put a copy of an embedded SQLite database in place; the server must be stopped
+    Restore(RestoreArgs),
 }
 
 impl Cli {
@@ -34,6 +39,8 @@ impl Cli {
         let outcome = match self.command {
             Command::Serve(args) => block_on(serve(*args)),
             Command::Migrate(args) => block_on(migrate(args)),
+            Command::Backup(args) => block_on(backup::backup(args)),
+            Command::Restore(args) => block_on(backup::restore(args)),
             Command::Schema => {
                 print(&crate::graphql::sdl());
                 Ok(())

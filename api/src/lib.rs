@@ -4,6 +4,7 @@
 //! for the binary and for tests alike.
 
 pub mod app;
+mod backup;
 pub mod cli;
 pub mod config;
 mod error;

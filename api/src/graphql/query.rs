@@ -200,7 +200,7 @@ impl Query {
         #[graphql(desc = "…to the one that ends here or later.")] to: OffsetDateTime,
         #[graphql(desc = "Which versions count; the latest of each delivery period if absent.")]
         view: Option<ForecastView>,
-    ) -> async_graphql::Result<Option<Forecast>> {
+    ) -> Option<async_graphql::Result<Forecast>> {
         let selection = ForecastSelection {
             unit,
             provider,
@@ -209,7 +209,7 @@ impl Query {
             to,
             view,
         };
-        Ok(Some(read(ctx, &selection).await?))
+        Some(read(ctx, &selection).await.map_err(Into::into))
     }
 
     /// Several forecasts at once, in the order asked for; null, with an error

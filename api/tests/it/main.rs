@@ -1,1 +1,7 @@
-fn main() {}
+//! SmartPulse as its users meet it: HTTP, websockets, real databases, real
+//! processes.
+#![cfg(test)]
+
+mod client;
+mod ordering;
+mod server;

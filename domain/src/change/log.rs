@@ -8,15 +8,11 @@ use sea_orm::{
 use time::OffsetDateTime;
 
 use super::{Change, Epoch, ForecastChange, Operation, Position, Subject};
-use crate::database::instant;
+use crate::database::{Database, instant};
 use crate::forecast::SeriesKey;
 
 /// How many changes one read of the log takes.
 pub const PAGE: u64 = 1000;
-
-/// The newest position of the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Head(pub Position);
 
 /// What one statement saw of the log.
 #[derive(Debug, Clone)]
@@ -163,6 +159,21 @@ pub async fn number_pending(db: &impl ConnectionTrait) -> Result<(Position, u64)
         .await?;
     }
     Ok((read_head(db).await?, numbered))
+}
+
+/// Begins another epoch on SQLite, in a database that was put in place of
+/// another. The numbered part of the log goes: nobody can resume from it.
+pub async fn begin_epoch(db: &Database) -> Result<Position, DbErr> {
+    let txn = db.begin().await?;
+    for sql in [
+        "DELETE FROM change WHERE position IS NOT NULL",
+        "UPDATE tick SET epoch = random() & 2147483647",
+    ] {
+        txn.execute_unprepared(sql).await?;
+    }
+    let head = read_head(&txn).await?;
+    txn.commit().await?;
+    Ok(head)
 }
 
 /// Removes the oldest changes that were made before `before`, at most a page

@@ -73,14 +73,17 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = {schema}, pg_temp
 SET lock_timeout = '2s'
 SET jit = off
+-- Plans made while the log was empty would read all of it later.
 SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
 AS $$
 #variable_conflict use_column
 DECLARE
     last    record;
     history text;
     scan    boolean := tick_mode = 'scan';
-    fresh   bigint;
+    fresh   bigint[];
     seen    pg_snapshot;
     begun   boolean := false;
 BEGIN
@@ -107,36 +110,27 @@ BEGIN
     END IF;
 
     IF scan THEN
-        WITH new_rows AS (
-            SELECT c.id, row_number() OVER (ORDER BY c.id) AS ordinal
-            FROM change c WHERE c.position IS NULL
-        ), numbered_rows AS (
-            UPDATE change c SET position = last.head + n.ordinal
-            FROM new_rows n WHERE c.id = n.id RETURNING 1
-        )
-        SELECT count(*), pg_current_snapshot() INTO fresh, seen FROM numbered_rows;
+        SELECT coalesce(array_agg(c.id ORDER BY c.id), '{}'), pg_current_snapshot() INTO fresh, seen
+        FROM change c WHERE c.position IS NULL;
     ELSE
-        WITH new_rows AS (
-            SELECT x.id, row_number() OVER (ORDER BY x.id) AS ordinal
-            FROM (
-                SELECT c.id FROM change c
-                WHERE c.xid >= pg_snapshot_xmax(last.snapshot) AND c.position IS NULL
-                UNION ALL
-                SELECT c.id FROM change c
-                WHERE c.xid = ANY (ARRAY(SELECT pg_snapshot_xip(last.snapshot))) AND c.position IS NULL
-            ) x
-        ), numbered_rows AS (
-            UPDATE change c SET position = last.head + n.ordinal
-            FROM new_rows n WHERE c.id = n.id RETURNING 1
-        )
-        SELECT count(*), pg_current_snapshot() INTO fresh, seen FROM numbered_rows;
+        -- The filter stands outside: as a condition it would lead to the index of
+        -- unnumbered rows, and to its dead entries.
+        SELECT coalesce(array_agg(x.id ORDER BY x.id) FILTER (WHERE x.position IS NULL), '{}'), pg_current_snapshot()
+        INTO fresh, seen
+        FROM (
+            SELECT c.id, c.position FROM change c WHERE c.xid >= pg_snapshot_xmax(last.snapshot)
+            UNION ALL
+            SELECT c.id, c.position FROM change c WHERE c.xid = ANY (ARRAY(SELECT pg_snapshot_xip(last.snapshot)))
+        ) x;
     END IF;
+    UPDATE change c SET position = last.head + f.ordinal
+    FROM unnest(fresh) WITH ORDINALITY AS f (id, ordinal) WHERE c.id = f.id;
 
-    IF fresh > 0 OR begun THEN
+    IF cardinality(fresh) > 0 OR begun THEN
         INSERT INTO tick (epoch, head, snapshot, history)
-        VALUES (last.epoch, last.head + fresh, seen, history);
+        VALUES (last.epoch, last.head + cardinality(fresh), seen, history);
     END IF;
-    RETURN QUERY SELECT last.epoch::bigint, (last.head + fresh)::bigint, fresh;
+    RETURN QUERY SELECT last.epoch::bigint, last.head + cardinality(fresh), cardinality(fresh)::bigint;
 END
 $$;
 

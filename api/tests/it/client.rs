@@ -1,0 +1,139 @@
+//! A client as an app would write it.
+
+use std::net::SocketAddr;
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::{self, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+#[derive(Clone)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    address: SocketAddr,
+}
+
+impl Client {
+    pub(crate) fn new(address: SocketAddr) -> Self {
+        Self {
+            http: reqwest::Client::new(),
+            address,
+        }
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub(crate) fn http(&self) -> &reqwest::Client {
+        &self.http
+    }
+
+    /// The whole answer, or why there is none.
+    pub(crate) async fn try_graphql(
+        &self,
+        query: &str,
+        variables: Value,
+    ) -> Result<Value, reqwest::Error> {
+        let body = json!({ "query": query, "variables": variables });
+        let request = self.http.post(self.url("/graphql")).json(&body);
+        request.send().await?.json().await
+    }
+
+    pub(crate) async fn graphql(&self, query: &str, variables: Value) -> Value {
+        self.try_graphql(query, variables).await.unwrap()
+    }
+
+    /// The data of an answer that must have no errors.
+    pub(crate) async fn data(&self, query: &str, variables: Value) -> Value {
+        let mut answer = self.graphql(query, variables).await;
+        assert_eq!(answer["errors"], Value::Null, "{answer}");
+        answer["data"].take()
+    }
+
+    /// Units `plant:1` to `plant:units` and provider `p`.
+    pub(crate) async fn prepare(&self, units: usize) -> Value {
+        let units: Vec<Value> = (1..=units)
+            .map(|n| json!({ "key": format!("plant:{n}"), "timeZone": "Europe/Madrid" }))
+            .collect();
+        self.data(
+            "mutation($units: [UnitInput!]!) {
+                upsertUnits(input: { units: $units }) { position }
+                upsertProviders(input: { providers: [{ key: \"p\" }] }) { position }
+            }",
+            json!({ "units": units }),
+        )
+        .await["upsertProviders"]["position"]
+            .take()
+    }
+
+    /// Opens a graphql-transport-ws connection and subscribes.
+    pub(crate) async fn subscribe(&self, query: &str, variables: Value) -> Socket {
+        self.try_subscribe(query, variables).await.unwrap()
+    }
+
+    pub(crate) async fn try_subscribe(
+        &self,
+        query: &str,
+        variables: Value,
+    ) -> Result<Socket, tungstenite::Error> {
+        let mut request = format!("ws://{}/graphql/ws", self.address).into_client_request()?;
+        let protocol = "graphql-transport-ws".parse().unwrap();
+        request
+            .headers_mut()
+            .insert("sec-websocket-protocol", protocol);
+        let (stream, _) = tokio_tungstenite::connect_async(request).await?;
+        let mut socket = Socket { stream };
+        socket.send(json!({ "type": "connection_init" })).await?;
+        let ack = socket.receive().await?;
+        assert_eq!(ack["type"], "connection_ack", "{ack}");
+        let payload = json!({ "query": query, "variables": variables });
+        let subscribe = json!({ "type": "subscribe", "id": "1", "payload": payload });
+        socket.send(subscribe).await?;
+        Ok(socket)
+    }
+}
+
+pub(crate) struct Socket {
+    stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
+}
+
+impl Socket {
+    async fn send(&mut self, message: Value) -> Result<(), tungstenite::Error> {
+        self.stream.send(Message::text(message.to_string())).await
+    }
+
+    async fn receive(&mut self) -> Result<Value, tungstenite::Error> {
+        loop {
+            match self.stream.next().await {
+                Some(Ok(Message::Text(text))) => {
+                    return Ok(serde_json::from_str(&text).unwrap());
+                }
+                Some(Ok(Message::Close(_))) | None => {
+                    return Err(tungstenite::Error::ConnectionClosed);
+                }
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Err(error),
+            }
+        }
+    }
+
+    /// The payload of the next result, errors and all.
+    pub(crate) async fn next(&mut self) -> Result<Value, tungstenite::Error> {
+        let mut message = self.receive().await?;
+        assert!(
+            message["type"] == "next" || message["type"] == "error",
+            "{message}"
+        );
+        Ok(message["payload"].take())
+    }
+
+    /// The data of the next result, which must have no errors.
+    pub(crate) async fn data(&mut self) -> Value {
+        let mut payload = self.next().await.unwrap();
+        assert_eq!(payload["errors"], Value::Null, "{payload}");
+        payload["data"].take()
+    }
+}

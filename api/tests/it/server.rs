@@ -1,0 +1,192 @@
+//! Servers to test against: in this process, or a process of its own.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use clap::Parser;
+use domain::database::{Database, DatabaseSettings};
+use migration::testing::TestDatabase;
+use smartpulse::app::App;
+use smartpulse::config::ServeArgs;
+use subscriptions::change_log::ChangeLog;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+use crate::client::Client;
+
+/// The two databases that every promise holds on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Sqlite,
+    Postgres,
+}
+
+impl Kind {
+    pub(crate) async fn database(self) -> TestDatabase {
+        match self {
+            Self::Sqlite => TestDatabase::sqlite().await,
+            Self::Postgres => TestDatabase::postgres().await,
+        }
+    }
+}
+
+/// Expands a test of both databases into one of each.
+macro_rules! on_both {
+    ($($(#[$attr:meta])* $name:ident),+ $(,)?) => {$(
+        mod $name {
+            use crate::server::Kind;
+            $(#[$attr])*
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn sqlite() {
+                super::$name(Kind::Sqlite).await;
+            }
+            $(#[$attr])*
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn postgres() {
+                super::$name(Kind::Postgres).await;
+            }
+        }
+    )+};
+}
+pub(crate) use on_both;
+
+/// The options of `serve`, as the command line gives them.
+pub(crate) fn serve_args(url: &str, more: &[&str]) -> ServeArgs {
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: ServeArgs,
+    }
+    let line = ["serve", "--listen", "127.0.0.1:0", "--database-url", url];
+    Line::parse_from(line.iter().chain(more)).args
+}
+
+pub(crate) async fn connect(url: &str) -> Database {
+    Database::connect(&DatabaseSettings {
+        url: url.to_owned(),
+        max_connections: 24,
+        acquire_timeout: Duration::from_secs(30),
+        create_if_missing: false,
+    })
+    .await
+    .unwrap()
+}
+
+/// A whole server within the test's process, on a port of its own.
+pub(crate) struct TestServer {
+    pub(crate) log: ChangeLog,
+    pub(crate) client: Client,
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinSet<()>,
+}
+
+impl TestServer {
+    pub(crate) async fn start(url: &str) -> Self {
+        Self::start_with(url, &[]).await
+    }
+
+    pub(crate) async fn start_with(url: &str, more: &[&str]) -> Self {
+        let app = App::build(connect(url).await, &serve_args(url, more))
+            .await
+            .unwrap();
+        let log = app.change_log().clone();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            app.run(listener, async {
+                drop(stopped.await);
+            })
+            .await
+            .unwrap();
+        });
+        Self {
+            log,
+            client: Client::new(address),
+            stop: Some(stop),
+            task,
+        }
+    }
+
+    pub(crate) async fn stop(mut self) {
+        drop(self.stop.take());
+        while let Some(ended) = self.task.join_next().await {
+            ended.unwrap();
+        }
+    }
+}
+
+/// The real binary, running `serve`.
+pub(crate) struct Process {
+    child: Child,
+    pub(crate) client: Client,
+}
+
+impl Process {
+    /// Starts it and waits until it says that it is ready.
+    pub(crate) fn start(url: &str) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_smartpulse"))
+            .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json"])
+            .args(["--database-url", url])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (told, address) = std::sync::mpsc::channel();
+        // Reads on for as long as it lives, so that its log never blocks it.
+        std::thread::spawn(move || {
+            let mut address = None;
+            for line in lines.map_while(Result::ok) {
+                let Ok(event) = serde_json::from_str::<serde_json::Value>(&line) else {
+                    eprintln!("smartpulse: {line}");
+                    continue;
+                };
+                if event["level"] == "ERROR" {
+                    eprintln!("smartpulse: {line}");
+                }
+                if let Some(found) = event["address"].as_str() {
+                    address = found
+                        .strip_prefix("http://")
+                        .unwrap()
+                        .parse::<SocketAddr>()
+                        .ok();
+                }
+                if event["message"] == "ready" {
+                    told.send(address.unwrap()).unwrap_or_default();
+                }
+            }
+        });
+        let address = address
+            .recv_timeout(Duration::from_secs(30))
+            .expect("the server says that it is ready");
+        Self {
+            child,
+            client: Client::new(address),
+        }
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Ctrl-C, and how it ended.
+    pub(crate) fn terminate(mut self) -> std::process::ExitStatus {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+        assert!(sent.success());
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
