@@ -57,6 +57,16 @@ impl Cli {
     }
 }
 
+/// The options of `serve` as the command line gives them, for tests and benches.
+pub fn serve_args<'a>(line: impl IntoIterator<Item = &'a str>) -> ServeArgs {
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: ServeArgs,
+    }
+    Line::parse_from(line).args
+}
+
 #[expect(clippy::print_stdout, reason = "what the command was asked to print")]
 fn print(text: &str) {
     print!("{text}");

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use clap::Parser;
 use domain::database::{Database, DatabaseSettings};
 use migration::testing::TestDatabase;
 use smartpulse::app::App;
@@ -55,13 +54,8 @@ pub(crate) use on_both;
 
 /// The options of `serve`, as the command line gives them.
 pub(crate) fn serve_args(url: &str, more: &[&str]) -> ServeArgs {
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        args: ServeArgs,
-    }
     let line = ["serve", "--listen", "127.0.0.1:0", "--database-url", url];
-    Line::parse_from(line.iter().chain(more)).args
+    smartpulse::cli::serve_args(line.into_iter().chain(more.iter().copied()))
 }
 
 pub(crate) async fn connect(url: &str) -> Database {

@@ -1,0 +1,41 @@
+//! The load program: measures the server as its users meet it, each figure
+//! beside a stated limit of the same run. `docs/BENCHMARKS.md` has the results.
+//!
+//! `make bench` runs it; `cargo bench -p api --bench load -- http` runs a part.
+
+mod bare;
+mod commits;
+mod http;
+mod import;
+mod process;
+mod report;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.first().is_some_and(|first| first == "bare-server") {
+        bare::serve(&arguments[1..]);
+        return ExitCode::SUCCESS;
+    }
+    let wants = |part: &str| {
+        let named: Vec<_> = arguments.iter().filter(|a| !a.starts_with('-')).collect();
+        named.is_empty() || named.iter().any(|name| *name == part)
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        if wants("http") {
+            http::run().await;
+        }
+        if wants("commits") {
+            commits::run().await;
+        }
+        if wants("import") {
+            import::run().await;
+        }
+    });
+    ExitCode::SUCCESS
+}
