@@ -3,12 +3,15 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
+use subscriptions::change_log;
+use time::OffsetDateTime;
 use tokio::net::TcpListener;
 
 use crate::app::{self, App};
 use crate::backup::{self, BackupArgs, RestoreArgs};
 use crate::config::{DatabaseArgs, LogFormat, LogSettings, ServeArgs};
+use crate::import::{self, ImportArgs};
 use crate::telemetry;
 
 /// Energy production forecasts, live: a GraphQL server.
@@ -25,6 +28,8 @@ enum Command {
     Serve(Box<ServeArgs>),
     /// Bring the database's schema up to date
     Migrate(DatabaseArgs),
+    /// Import forecasts from a CSV file, all of them or none
+    Import(ImportCommand),
     /// Print the GraphQL schema
     Schema,
     /// Copy an embedded SQLite database to a file, while the server runs
@@ -33,12 +38,22 @@ enum Command {
     Restore(RestoreArgs),
 }
 
+#[derive(Args, Debug)]
+struct ImportCommand {
+    #[command(flatten)]
+    database: DatabaseArgs,
+
+    #[command(flatten)]
+    import: ImportArgs,
+}
+
 impl Cli {
     /// Runs the subcommand. 0: done, 1: it failed and said why.
     pub fn run(self) -> ExitCode {
         let outcome = match self.command {
             Command::Serve(args) => block_on(serve(*args)),
             Command::Migrate(args) => block_on(migrate(args)),
+            Command::Import(args) => block_on(import(args)),
             Command::Backup(args) => block_on(backup::backup(args)),
             Command::Restore(args) => block_on(backup::restore(args)),
             Command::Schema => {
@@ -142,5 +157,14 @@ async fn migrate(args: DatabaseArgs) -> anyhow::Result<()> {
     })?;
     let db = app::open_database(&args, true).await?;
     tracing::info!(database = %args.database_url, "the schema is up to date");
+    Ok(db.close().await?)
+}
+
+async fn import(args: ImportCommand) -> anyhow::Result<()> {
+    let db = app::open_database(&args.database, false).await?;
+    let summary = import::run(&db, &args.import, OffsetDateTime::now_utc()).await?;
+    // Running servers would number the changes within a second; so they need not.
+    let head = change_log::boot(&db).await?;
+    print(&format!("{summary}\nchange log position: {head}\n"));
     Ok(db.close().await?)
 }

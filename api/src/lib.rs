@@ -10,6 +10,7 @@ pub mod config;
 mod error;
 pub mod graphql;
 pub mod http;
+mod import;
 pub mod supervisor;
 pub mod telemetry;
 mod viewer;

@@ -15,10 +15,17 @@ pub(crate) fn serve(arguments: &[String]) {
     runtime.block_on(async move {
         let answer = move |_: Bytes| {
             let body = body.clone();
-            async move { ([(header::CONTENT_TYPE, "application/json; charset=utf-8")], body) }
+            async move {
+                (
+                    [(header::CONTENT_TYPE, "application/json; charset=utf-8")],
+                    body,
+                )
+            }
         };
         let app = Router::new().route("/graphql", post(answer));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a port");
         let address = listener.local_addr().expect("an address");
         eprintln!("{{\"address\":\"http://{address}\"}}");
         eprintln!("{{\"message\":\"ready\"}}");

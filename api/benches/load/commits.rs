@@ -37,14 +37,16 @@ pub(crate) async fn connect(url: &str) -> Database {
 /// A server in this process, so that writers can commit without it.
 async fn server(url: &str) -> (ChangeLog, std::net::SocketAddr, JoinSet<()>) {
     let line = ["serve", "--database-url", url, "--listen", "127.0.0.1:0"];
-    let args = smartpulse::cli::serve_args(&line);
+    let args = smartpulse::cli::serve_args(line);
     let app = App::build(connect(url).await, &args).await.expect("an app");
     let log = app.change_log().clone();
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let mut task = JoinSet::new();
     task.spawn(async move {
-        app.run(listener, std::future::pending()).await.expect("serving");
+        app.run(listener, std::future::pending())
+            .await
+            .expect("serving");
     });
     (log, address, task)
 }
@@ -134,34 +136,53 @@ pub(crate) async fn run() {
         }
         line(
             "commit to acknowledged position, one writer",
-            &format!("median {:.2?}, p99 {:.2?}", quantile(&mut waits, 0.5), quantile(&mut waits, 0.99)),
+            &format!(
+                "median {:.2?}, p99 {:.2?}",
+                quantile(&mut waits, 0.5),
+                quantile(&mut waits, 0.99)
+            ),
         );
         let mut frames = frames(address, 300).await;
         line(
             "commit to websocket frame, one change on an idle server",
-            &format!("median {:.2?}, p99 {:.2?}", quantile(&mut frames, 0.5), quantile(&mut frames, 0.99)),
+            &format!(
+                "median {:.2?}, p99 {:.2?}",
+                quantile(&mut frames, 0.5),
+                quantile(&mut frames, 0.99)
+            ),
         );
     }
 }
 
 /// From the database's time of each change until its frame is here.
 async fn frames(address: std::net::SocketAddr, count: usize) -> Vec<Duration> {
-    let mut request = format!("ws://{address}/graphql/ws").into_client_request().expect("a request");
+    let mut request = format!("ws://{address}/graphql/ws")
+        .into_client_request()
+        .expect("a request");
     let protocol = "graphql-transport-ws".parse().expect("a header");
-    request.headers_mut().insert("sec-websocket-protocol", protocol);
-    let (mut socket, _) = tokio_tungstenite::connect_async(request).await.expect("a socket");
+    request
+        .headers_mut()
+        .insert("sec-websocket-protocol", protocol);
+    let (mut socket, _) = tokio_tungstenite::connect_async(request)
+        .await
+        .expect("a socket");
     let query = "subscription { forecastChanged(units: [\"plant:1\"]) { position changedAt points { deliveryStart mwh } } }";
     for message in [
         json!({ "type": "connection_init" }),
         json!({ "type": "subscribe", "id": "1", "payload": { "query": query } }),
     ] {
-        socket.send(Message::text(message.to_string())).await.expect("sent");
+        socket
+            .send(Message::text(message.to_string()))
+            .await
+            .expect("sent");
     }
     let client = Arc::new(reqwest::Client::new());
     let mut latencies = Vec::new();
     socket.next().await.expect("an ack").expect("an ack");
     // Answered behind the subscribe: the subscription stands when this is back.
-    let body = json!({ "query": SAVE, "variables": { "runs": [run_of(1, "2026-01-01T06:00:00Z", 5.0)] } }).to_string();
+    let body =
+        json!({ "query": SAVE, "variables": { "runs": [run_of(1, "2026-01-01T06:00:00Z", 5.0)] } })
+            .to_string();
     while latencies.len() < count {
         let saving = post(&client, address, body.clone());
         let frame = tokio::time::timeout(Duration::from_millis(500), socket.next());
@@ -173,8 +194,12 @@ async fn frames(address: std::net::SocketAddr, count: usize) -> Vec<Duration> {
             continue;
         };
         let frame: Value = serde_json::from_str(&text).expect("JSON");
-        let changed = frame["payload"]["data"]["forecastChanged"]["changedAt"].as_str().expect("a time");
-        let changed = OffsetDateTime::parse(changed, &time::format_description::well_known::Rfc3339).expect("a time");
+        let changed = frame["payload"]["data"]["forecastChanged"]["changedAt"]
+            .as_str()
+            .expect("a time");
+        let changed =
+            OffsetDateTime::parse(changed, &time::format_description::well_known::Rfc3339)
+                .expect("a time");
         latencies.push((arrived - changed).unsigned_abs());
     }
     latencies

@@ -44,15 +44,24 @@ pub(crate) const SAVE: &str =
     "mutation($runs: [ForecastRunInput!]!) { saveForecasts(input: { runs: $runs }) { position } }";
 
 pub(crate) async fn prepare(client: &reqwest::Client, address: SocketAddr, units: usize) {
-    let inputs: Vec<Value> = (1..=units).map(|n| json!({ "key": format!("plant:{n}") })).collect();
+    let inputs: Vec<Value> = (1..=units)
+        .map(|n| json!({ "key": format!("plant:{n}") }))
+        .collect();
     let body = json!({
         "query": "mutation($units: [UnitInput!]!) { upsertUnits(input: { units: $units }) { position } \
                   upsertProviders(input: { providers: [{ key: \"p\" }] }) { position } }",
         "variables": { "units": inputs },
     });
     post(client, address, body.to_string()).await;
-    let runs: Vec<Value> = (1..=units).map(|n| run_of(n, "2026-01-01T06:00:00Z", 100.5)).collect();
-    let saved = post(client, address, json!({ "query": SAVE, "variables": { "runs": runs } }).to_string()).await;
+    let runs: Vec<Value> = (1..=units)
+        .map(|n| run_of(n, "2026-01-01T06:00:00Z", 100.5))
+        .collect();
+    let saved = post(
+        client,
+        address,
+        json!({ "query": SAVE, "variables": { "runs": runs } }).to_string(),
+    )
+    .await;
     assert!(saved["errors"].is_null(), "{saved}");
 }
 
@@ -69,7 +78,8 @@ async fn cpu_per_request(server: &Server, query: &'static str) -> f64 {
             connections.spawn(async move {
                 for i in 0..REQUESTS_A_ROUND / CONNECTIONS {
                     let unit = 1 + (connection * 31 + i) % UNITS;
-                    let body = json!({ "query": query, "variables": { "unit": format!("plant:{unit}") } });
+                    let body =
+                        json!({ "query": query, "variables": { "unit": format!("plant:{unit}") } });
                     let response = client
                         .post(format!("http://{address}/graphql"))
                         .header("content-type", "application/json")
@@ -108,7 +118,10 @@ pub(crate) async fn run() {
         let idle = cpu_per_request(&server, query).await;
         line(
             &format!("`{name}` ({} bytes), idle", answer.len()),
-            &format!("{idle:.1} µs, bare axum {floor:.1} µs: ratio {:.2} (limit {limit})", idle / floor),
+            &format!(
+                "{idle:.1} µs, bare axum {floor:.1} µs: ratio {:.2} (limit {limit})",
+                idle / floor
+            ),
         );
         let stop = Arc::new(AtomicBool::new(false));
         let mut changes = JoinSet::new();

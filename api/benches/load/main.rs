@@ -14,7 +14,10 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if arguments.first().is_some_and(|first| first == "bare-server") {
+    if arguments
+        .first()
+        .is_some_and(|first| first == "bare-server")
+    {
         bare::serve(&arguments[1..]);
         return ExitCode::SUCCESS;
     }

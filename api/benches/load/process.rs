@@ -17,7 +17,14 @@ impl Server {
     /// The real binary on a database.
     pub(crate) fn smartpulse(url: &str) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_smartpulse"));
-        command.args(["serve", "--migrate", "--listen", "127.0.0.1:0", "--log-format", "json"]);
+        command.args([
+            "serve",
+            "--migrate",
+            "--listen",
+            "127.0.0.1:0",
+            "--log-format",
+            "json",
+        ]);
         command.args(["--database-url", url]);
         Self::start(command)
     }
@@ -31,7 +38,10 @@ impl Server {
 
     fn start(mut command: Command) -> Self {
         let began = Instant::now();
-        let mut child = command.stderr(Stdio::piped()).spawn().expect("the server starts");
+        let mut child = command
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the server starts");
         let lines = BufReader::new(child.stderr.take().expect("piped")).lines();
         let (told, hear) = std::sync::mpsc::channel();
         std::thread::spawn(move || {

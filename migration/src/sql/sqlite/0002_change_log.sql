@@ -5,7 +5,7 @@
 
 CREATE TABLE change (
     id           INTEGER PRIMARY KEY AUTOINCREMENT,
-    position     INTEGER UNIQUE CHECK (position > 0),
+    position     INTEGER CHECK (position > 0),
     entity       TEXT NOT NULL CHECK (entity IN ('UNIT', 'PROVIDER', 'FORECAST')),
     operation    TEXT NOT NULL CHECK (operation IN ('INSERT', 'UPDATE', 'DELETE', 'RESYNC')),
     unit_type    TEXT,
@@ -19,6 +19,9 @@ CREATE TABLE change (
     range_end    TEXT,
     changed_at   TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%f000Z', 'now'))
 ) STRICT;
+-- Partial, so that it never serves a search for rows without a position: there
+-- may be many of those at once, and the indexes below know which.
+CREATE UNIQUE INDEX change_position ON change (position) WHERE position IS NOT NULL;
 CREATE INDEX change_unnumbered ON change (id) WHERE position IS NULL;
 CREATE INDEX change_unnumbered_curve ON change (series_id, run_id, operation) WHERE position IS NULL;
 CREATE INDEX change_changed_at ON change (changed_at);
