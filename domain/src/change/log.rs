@@ -137,28 +137,57 @@ fn decode(row: &QueryResult, position: Position) -> Result<Change, DbErr> {
     })
 }
 
-/// Numbers every row that has no position yet; for SQLite, inside a write
-/// transaction, where nobody else can be writing. Returns the head and how
-/// many were numbered.
+/// Numbers everything that has no position yet; for SQLite, inside a write
+/// transaction, where nobody else can be writing. What triggers have noted of
+/// touched day curves becomes changes here. Returns the head and how many were
+/// numbered.
 pub async fn number_pending(db: &impl ConnectionTrait) -> Result<(Position, u64), DbErr> {
-    let numbered = db
-        .execute_unprepared(
-            "UPDATE change SET position = (SELECT head FROM tick) + pending.ordinal \
-             FROM (SELECT id, row_number() OVER (ORDER BY id) AS ordinal FROM change WHERE position IS NULL) AS pending \
-             WHERE change.id = pending.id",
-        )
-        .await?
-        .rows_affected();
-    if numbered > 0 {
-        let added = i64::try_from(numbered).unwrap_or(i64::MAX);
-        db.execute_raw(Statement::from_sql_and_values(
+    let mut numbered = 0;
+    for sql in [
+        "UPDATE change SET position = (SELECT head FROM tick) + pending.ordinal \
+         FROM (SELECT id, row_number() OVER (ORDER BY id) AS ordinal FROM change WHERE position IS NULL) AS pending \
+         WHERE change.id = pending.id",
+        "INSERT INTO change (position, entity, operation, unit_type, unit_number, provider_key, resolution, \
+                             series_id, run_id, range_start, range_end, changed_at) \
+         SELECT (SELECT head FROM tick) + ordinal, 'FORECAST', operation, unit_type, unit_number, provider_key, resolution, \
+                series_id, run_id, range_start, range_end, changed_at \
+         FROM touched_forecast_range",
+    ] {
+        let rows = db.execute_unprepared(sql).await?.rows_affected();
+        if rows > 0 {
+            advance_head(db, rows).await?;
+            numbered += rows;
+        }
+    }
+    db.execute_unprepared("DELETE FROM touched_forecast_curve")
+        .await?;
+    Ok((read_head(db).await?, numbered))
+}
+
+/// Whether somebody left changes without a position, on SQLite.
+pub async fn is_pending(db: &impl ConnectionTrait) -> Result<bool, DbErr> {
+    let row = db
+        .query_one_raw(Statement::from_string(
             DbBackend::Sqlite,
-            "UPDATE tick SET head = head + ?1, ticked_at = strftime('%Y-%m-%dT%H:%M:%f000Z', 'now')",
-            [added.into()],
+            "SELECT EXISTS (SELECT 1 FROM change WHERE position IS NULL) \
+             OR EXISTS (SELECT 1 FROM touched_forecast_curve) AS pending",
         ))
         .await?;
+    match row {
+        Some(row) => row.try_get("", "pending"),
+        None => Ok(false),
     }
-    Ok((read_head(db).await?, numbered))
+}
+
+async fn advance_head(db: &impl ConnectionTrait, numbered: u64) -> Result<(), DbErr> {
+    let numbered = i64::try_from(numbered).unwrap_or(i64::MAX);
+    db.execute_raw(Statement::from_sql_and_values(
+        DbBackend::Sqlite,
+        "UPDATE tick SET head = head + ?1, ticked_at = strftime('%Y-%m-%dT%H:%M:%f000Z', 'now')",
+        [numbered.into()],
+    ))
+    .await?;
+    Ok(())
 }
 
 /// Begins another epoch on SQLite, in a database that was put in place of

@@ -8,7 +8,9 @@ mod log;
 mod position;
 mod transaction;
 
-pub use log::{LogPage, PAGE, begin_epoch, number_pending, prune, read_after, read_head};
+pub use log::{
+    LogPage, PAGE, begin_epoch, is_pending, number_pending, prune, read_after, read_head,
+};
 pub use position::{Epoch, ParsePositionError, Position};
 pub use transaction::{Receipt, commit};
 

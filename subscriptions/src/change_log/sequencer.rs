@@ -183,14 +183,7 @@ pub(super) async fn tick(db: &Database, mode: Mode) -> Result<Option<Numbering>,
 
 /// On SQLite our transactions number their own rows: only other programs leave any.
 async fn number_others(db: &Database) -> Result<Numbering, DbErr> {
-    let pending = db
-        .reader()
-        .query_one_raw(Statement::from_string(
-            DbBackend::Sqlite,
-            "SELECT 1 AS found FROM change WHERE position IS NULL LIMIT 1",
-        ))
-        .await?
-        .is_some();
+    let pending = change::is_pending(db.reader()).await?;
     if !pending {
         return Ok(Numbering {
             head: change::read_head(db.reader()).await?,

@@ -22,7 +22,6 @@ CREATE TABLE change (
 );
 CREATE INDEX change_xid ON change (xid);
 CREATE INDEX change_unnumbered ON change (id) WHERE position IS NULL;
-CREATE INDEX change_changed_at ON change (changed_at);
 COMMENT ON TABLE change IS 'The change log. Written by triggers; numbered by change_log_tick.';
 
 -- The newest row is the head of the log and the snapshot that numbered it.

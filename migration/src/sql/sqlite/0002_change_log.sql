@@ -19,12 +19,9 @@ CREATE TABLE change (
     range_end    TEXT,
     changed_at   TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%f000Z', 'now'))
 ) STRICT;
--- Partial, so that it never serves a search for rows without a position: there
--- may be many of those at once, and the indexes below know which.
+-- Partial, so that it never serves a search for rows without a position.
 CREATE UNIQUE INDEX change_position ON change (position) WHERE position IS NOT NULL;
 CREATE INDEX change_unnumbered ON change (id) WHERE position IS NULL;
-CREATE INDEX change_unnumbered_curve ON change (series_id, run_id, operation) WHERE position IS NULL;
-CREATE INDEX change_changed_at ON change (changed_at);
 
 -- One row: the head of the log. A restore begins a new epoch.
 CREATE TABLE tick (

@@ -28,55 +28,69 @@ CREATE TRIGGER forecast_curve_insert_checked BEFORE INSERT ON forecast_curve BEG
               SELECT CASE resolution WHEN 'PT15M' THEN 96 WHEN 'PT30M' THEN 48 ELSE 24 END FROM series WHERE id = NEW.series_id)
        OR NEW.issued_at <> (SELECT issued_at FROM forecast_run WHERE id = NEW.run_id)
        -- Nothing nested, no string, no true or false, nothing beyond a double.
-       OR trim(NEW."values", ' []' || char(9, 10, 13)) GLOB '*[]["{tf]*'
-       OR NEW."values" GLOB '*[eE][0-9][0-9][0-9]*' OR NEW."values" GLOB '*[eE]+[0-9][0-9][0-9]*';
+       OR instr(substr(ltrim(NEW."values", ' ' || char(9, 10, 13)), 2), '[') OR instr(NEW."values", '{')
+       OR instr(NEW."values", '"') OR instr(NEW."values", 't') OR instr(NEW."values", 'f')
+       OR NEW."values" GLOB '*[eE]*' AND (
+              NEW."values" GLOB '*[eE][0-9][0-9][0-9]*' OR NEW."values" GLOB '*[eE]+[0-9][0-9][0-9]*');
 END;
 CREATE TRIGGER forecast_curve_update_checked BEFORE UPDATE ON forecast_curve BEGIN
     SELECT RAISE(ABORT, 'forecast_curve is malformed: values must be numbers or nulls, end with the day, and carry their run''s issued_at')
     WHERE NEW.first_period + json_array_length(NEW."values") > (
               SELECT CASE resolution WHEN 'PT15M' THEN 96 WHEN 'PT30M' THEN 48 ELSE 24 END FROM series WHERE id = NEW.series_id)
        OR NEW.issued_at <> (SELECT issued_at FROM forecast_run WHERE id = NEW.run_id)
-       OR trim(NEW."values", ' []' || char(9, 10, 13)) GLOB '*[]["{tf]*'
-       OR NEW."values" GLOB '*[eE][0-9][0-9][0-9]*' OR NEW."values" GLOB '*[eE]+[0-9][0-9][0-9]*';
+       -- Nothing nested, no string, no true or false, nothing beyond a double.
+       OR instr(substr(ltrim(NEW."values", ' ' || char(9, 10, 13)), 2), '[') OR instr(NEW."values", '{')
+       OR instr(NEW."values", '"') OR instr(NEW."values", 't') OR instr(NEW."values", 'f')
+       OR NEW."values" GLOB '*[eE]*' AND (
+              NEW."values" GLOB '*[eE][0-9][0-9][0-9]*' OR NEW."values" GLOB '*[eE]+[0-9][0-9][0-9]*');
 END;
 
--- One change a series, run and month, folded into the row that has no position
--- yet: a numbered row is never touched again.
-
+-- Row triggers only note what was touched, which costs next to nothing; who
+-- numbers changes folds the notes first, in the same transaction if it is ours.
+CREATE TABLE touched_forecast_curve (
+    id           INTEGER PRIMARY KEY,
+    operation    TEXT    NOT NULL,
+    series_id    INTEGER NOT NULL,
+    run_id       INTEGER NOT NULL,
+    day          TEXT    NOT NULL,
+    first_period INTEGER NOT NULL,
+    periods      INTEGER NOT NULL,
+    touched_at   REAL    NOT NULL DEFAULT (julianday('now'))
+) STRICT;
 CREATE TRIGGER forecast_curve_inserted AFTER INSERT ON forecast_curve BEGIN
-    INSERT INTO forecast_curve_change (operation, series_id, run_id, day, first_period, periods)
+    INSERT INTO touched_forecast_curve (operation, series_id, run_id, day, first_period, periods)
     VALUES ('INSERT', NEW.series_id, NEW.run_id, NEW.day, NEW.first_period, json_array_length(NEW."values"));
 END;
 CREATE TRIGGER forecast_curve_deleted AFTER DELETE ON forecast_curve BEGIN
-    INSERT INTO forecast_curve_change (operation, series_id, run_id, day, first_period, periods)
+    INSERT INTO touched_forecast_curve (operation, series_id, run_id, day, first_period, periods)
     VALUES ('DELETE', OLD.series_id, OLD.run_id, OLD.day, OLD.first_period, json_array_length(OLD."values"));
 END;
 CREATE TRIGGER forecast_curve_updated AFTER UPDATE ON forecast_curve BEGIN
-    INSERT INTO forecast_curve_change (operation, series_id, run_id, day, first_period, periods)
+    INSERT INTO touched_forecast_curve (operation, series_id, run_id, day, first_period, periods)
     VALUES ('UPDATE', OLD.series_id, OLD.run_id, OLD.day, OLD.first_period, json_array_length(OLD."values")),
            ('UPDATE', NEW.series_id, NEW.run_id, NEW.day, NEW.first_period, json_array_length(NEW."values"));
 END;
 
--- SQLite has no functions of its own: a view with a trigger is the one place
--- where the fold is written.
-CREATE VIEW forecast_curve_change (operation, series_id, run_id, day, first_period, periods) AS
-SELECT NULL, NULL, NULL, NULL, NULL, NULL WHERE false;
-CREATE TRIGGER forecast_curve_changed INSTEAD OF INSERT ON forecast_curve_change BEGIN
-    INSERT INTO change (entity, operation, unit_type, unit_number, provider_key, resolution, series_id, run_id, range_start, range_end)
-    SELECT 'FORECAST', NEW.operation, u.unit_type, u.unit_number, p.key, s.resolution, s.id, NEW.run_id, '9999', ''
-    FROM series s JOIN unit u ON u.id = s.unit_id JOIN provider p ON p.id = s.provider_id
-    WHERE s.id = NEW.series_id AND NOT EXISTS (
-        SELECT 1 FROM change c
-        WHERE c.position IS NULL AND c.series_id = NEW.series_id AND c.run_id = NEW.run_id AND c.operation = NEW.operation
-          AND substr(c.range_start, 1, 7) = substr(NEW.day, 1, 7));
-    UPDATE change SET
-        range_start = min(range_start, strftime('%Y-%m-%dT%H:%M:00.000000Z', NEW.day,
-            '+' || (NEW.first_period * CASE resolution WHEN 'PT15M' THEN 15 WHEN 'PT30M' THEN 30 ELSE 60 END) || ' minutes')),
-        range_end = max(range_end, strftime('%Y-%m-%dT%H:%M:00.000000Z', NEW.day,
-            '+' || ((NEW.first_period + NEW.periods) * CASE resolution WHEN 'PT15M' THEN 15 WHEN 'PT30M' THEN 30 ELSE 60 END) || ' minutes'))
-    WHERE position IS NULL AND series_id = NEW.series_id AND run_id = NEW.run_id AND operation = NEW.operation
-      AND substr(range_start, 1, 7) IN (substr(NEW.day, 1, 7), '9999');
-END;
+-- The notes as changes: one a series, run and month, with the touched delivery
+-- range, in the order they were touched.
+CREATE VIEW touched_forecast_range AS
+SELECT t.operation, u.unit_type, u.unit_number, p.key AS provider_key, s.resolution, t.series_id, t.run_id,
+       strftime('%Y-%m-%dT%H:%M:00.000000Z', t.range_from, 'unixepoch') AS range_start,
+       strftime('%Y-%m-%dT%H:%M:00.000000Z', t.range_to, 'unixepoch') AS range_end,
+       strftime('%Y-%m-%dT%H:%M:%f000Z', t.touched_at) AS changed_at,
+       row_number() OVER (ORDER BY t.first_id) AS ordinal
+FROM (
+    SELECT operation, series_id, run_id, min(c.id) AS first_id, max(touched_at) AS touched_at,
+           min(strftime('%s', day) + first_period * z.seconds) AS range_from,
+           max(strftime('%s', day) + (first_period + periods) * z.seconds) AS range_to
+    FROM touched_forecast_curve c
+    JOIN (SELECT id, CASE resolution WHEN 'PT15M' THEN 900 WHEN 'PT30M' THEN 1800 ELSE 3600 END AS seconds
+          FROM series) z ON z.id = c.series_id
+    GROUP BY operation, series_id, run_id, substr(day, 1, 7)
+) t
+JOIN series s ON s.id = t.series_id
+JOIN unit u ON u.id = s.unit_id
+JOIN provider p ON p.id = s.provider_id;
 
 -- A rewritten issue time moves a whole run: what is cached of it is void.
 CREATE TRIGGER forecast_run_updated AFTER UPDATE ON forecast_run BEGIN
