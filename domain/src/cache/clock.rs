@@ -28,6 +28,9 @@ pub struct Clock {
 #[derive(Debug)]
 pub(super) struct EpochClock {
     epoch: Epoch,
+    /// Tells it from every other of this [`Clock`]. A log that was replaced by a
+    /// shorter one may go on under the same epoch: its numbers come back.
+    life: u64,
     /// The highest position this replica itself read from the database.
     known: AtomicU64,
     /// Every change up to here has raised its tags.
@@ -54,9 +57,10 @@ impl Stamp {
 }
 
 impl EpochClock {
-    fn new(head: Position, stripes: usize) -> Self {
+    fn new(head: Position, life: u64, stripes: usize) -> Self {
         Self {
             epoch: head.epoch,
+            life,
             known: AtomicU64::new(head.number),
             applied: AtomicU64::new(head.number),
             // What was stored before this moment, by whomever, is not ours to trust.
@@ -69,8 +73,17 @@ impl EpochClock {
         self.epoch
     }
 
+    pub(super) fn life(&self) -> u64 {
+        self.life
+    }
+
     pub(super) fn applied(&self) -> u64 {
         self.applied.load(Ordering::SeqCst)
+    }
+
+    /// Nothing stamped below this is valid, whatever its tag.
+    pub(super) fn floor(&self) -> u64 {
+        self.floor.load(Ordering::SeqCst)
     }
 
     pub(super) fn admits(&self, tag: Tag, position: Position) -> bool {
@@ -78,9 +91,9 @@ impl EpochClock {
     }
 
     /// The position of the last change under a tag.
-    fn invalidated_at(&self, tag: Tag) -> u64 {
+    pub(super) fn invalidated_at(&self, tag: Tag) -> u64 {
         let stripe = self.tags[tag.stripe(self.tags.len())].load(Ordering::SeqCst);
-        stripe.max(self.floor.load(Ordering::SeqCst))
+        stripe.max(self.floor())
     }
 }
 
@@ -92,7 +105,7 @@ impl Clock {
 
     pub(super) fn with_stripes(head: Position, stripes: usize) -> Self {
         Self {
-            epoch: ArcSwap::from_pointee(EpochClock::new(head, stripes)),
+            epoch: ArcSwap::from_pointee(EpochClock::new(head, 0, stripes)),
             applied: watch::Sender::new(head),
         }
     }
@@ -100,6 +113,12 @@ impl Clock {
     /// Whether something stamped `position` under this tag may be used now.
     pub fn admits(&self, tag: Tag, position: Position) -> bool {
         self.epoch.load().admits(tag, position)
+    }
+
+    /// Whether a load with this stamp includes every change under this tag so far.
+    pub(super) fn includes(&self, tag: Tag, stamp: &Stamp) -> bool {
+        let clock = self.epoch.load();
+        clock.life == stamp.clock.life && clock.invalidated_at(tag) <= stamp.number
     }
 
     pub(super) fn current(&self) -> arc_swap::Guard<Arc<EpochClock>> {
@@ -147,8 +166,9 @@ impl Clock {
 
     /// The database has another history now: nothing stored before is valid.
     pub fn begin_epoch(&self, head: Position) {
-        let stripes = self.epoch.load().tags.len();
-        self.epoch.store(Arc::new(EpochClock::new(head, stripes)));
+        let last = self.epoch.load_full();
+        let next = EpochClock::new(head, last.life + 1, last.tags.len());
+        self.epoch.store(Arc::new(next));
         self.applied.send_replace(head);
     }
 

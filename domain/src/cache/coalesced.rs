@@ -15,8 +15,9 @@ use sea_orm::DbErr;
 use thiserror::Error;
 use tokio::sync::watch;
 
+use super::clock::EpochClock;
 use super::{Clock, Stamp, Tag};
-use crate::change::{Epoch, Position};
+use crate::change::Position;
 
 /// Where a cache gets what it does not have.
 pub trait Load: Send + Sync + 'static {
@@ -39,9 +40,10 @@ pub trait Load: Send + Sync + 'static {
     /// Bytes in memory, key included.
     fn weight(key: &Self::Key, value: &Self::Value) -> u32;
 
-    /// Whether the value is worth keeping.
-    fn keeps(_value: &Self::Value) -> bool {
-        true
+    /// Whether the value, once there, never changes again: its tag then tells
+    /// nothing about it, and only a void of everything voids it.
+    fn is_final(_value: &Self::Value) -> bool {
+        false
     }
 }
 
@@ -118,7 +120,8 @@ pub enum LoadError {
 
 #[derive(Clone)]
 struct Entry<V> {
-    epoch: Epoch,
+    /// Of the clock that `number` is a position of.
+    life: u64,
     number: u64,
     value: V,
 }
@@ -144,6 +147,13 @@ impl<V> Clone for Seat<V> {
             index: self.index,
         }
     }
+}
+
+/// What memory has of a key.
+enum Look<V> {
+    Valid(Loaded<V>),
+    Invalid,
+    Absent,
 }
 
 /// Values by key; see the [module](super) for what may be used when.
@@ -220,9 +230,14 @@ impl<L: Load> Cache<L> {
 
     /// The value if it is in memory and valid, with the position it includes.
     pub fn peek(&self, key: &L::Key) -> Option<Loaded<L::Value>> {
-        let loaded = self.inner.valid(key)?;
-        self.inner.metrics.hits.inc();
-        Some(loaded)
+        match self.inner.look(key) {
+            Look::Valid(loaded) => {
+                self.inner.metrics.hits.inc();
+                Some(loaded)
+            }
+            // Counted by the read that follows.
+            Look::Invalid | Look::Absent => None,
+        }
     }
 
     /// One value, from memory or loaded.
@@ -250,50 +265,49 @@ impl<L: Load> Cache<L> {
         const ROUNDS: usize = 3;
         let mut round = 1;
         loop {
-            let inner = &self.inner;
-            let mut values: Vec<Option<Loaded<L::Value>>> =
-                keys.iter().map(|key| inner.valid(key)).collect();
-            let missing: Vec<usize> = (0..keys.len()).filter(|i| values[*i].is_none()).collect();
-            inner
-                .metrics
-                .hits
-                .inc_by((keys.len() - missing.len()) as u64);
-            if !missing.is_empty() {
-                let seats = inner.board(missing.iter().map(|i| &keys[*i]));
-                for (i, seat) in missing.iter().zip(seats) {
-                    values[*i] = Some(land(seat).await?);
-                }
-            }
-            let values: Vec<Loaded<L::Value>> = values.into_iter().flatten().collect();
-            let clock = inner.clock.current();
+            let values = self.inner.gather(keys).await?;
+            let clock = self.inner.clock.current();
+            // Read before the tags: up to here every change has raised its tag.
             let applied = clock.applied();
-            let all_valid = keys
-                .iter()
-                .zip(&values)
-                .all(|(key, loaded)| clock.admits(L::tag(key), loaded.position));
-            let oldest = values.iter().map(|loaded| loaded.position.number).min();
-            let position = Position {
-                epoch: clock.epoch(),
-                number: match oldest {
-                    // Every change up to `applied` has raised its tag, and none of these.
-                    _ if all_valid => oldest.unwrap_or(0).max(applied),
-                    Some(oldest) => oldest,
-                    None => applied,
-                },
-            };
             let same_epoch = values
                 .iter()
                 .all(|loaded| loaded.position.epoch == clock.epoch());
-            drop(clock);
-            if all_valid || (round >= ROUNDS && same_epoch) {
+            let all_valid = same_epoch
+                && keys.iter().zip(&values).all(|(key, loaded)| {
+                    voided_at::<L>(&clock, key, &loaded.value) <= loaded.position.number
+                });
+            // One value is of one age: who boarded its flight knew that it includes
+            // every change before.
+            let settled = all_valid || (same_epoch && (keys.len() == 1 || round >= ROUNDS));
+            if settled {
+                let oldest = values.iter().map(|loaded| loaded.position.number).min();
+                let number = match oldest {
+                    Some(oldest) if !all_valid => oldest,
+                    // No change up to `applied` touched any of these.
+                    _ => oldest.unwrap_or(0).max(applied),
+                };
+                let position = Position {
+                    epoch: clock.epoch(),
+                    number,
+                };
                 let values = values.into_iter().map(|loaded| loaded.value).collect();
                 return Ok((values, position));
             }
+            drop(clock);
             if round >= 2 * ROUNDS {
                 return Err(LoadError::Aborted);
             }
             round += 1;
         }
+    }
+}
+
+/// Up to where changes may have made a value wrong, as the clock knows.
+fn voided_at<L: Load>(clock: &EpochClock, key: &L::Key, value: &L::Value) -> u64 {
+    if L::is_final(value) {
+        clock.floor()
+    } else {
+        clock.invalidated_at(L::tag(key))
     }
 }
 
@@ -318,26 +332,53 @@ async fn land<V: Clone>(seat: Seat<V>) -> Result<Loaded<V>, LoadError> {
 }
 
 impl<L: Load> Inner<L> {
-    fn valid(&self, key: &L::Key) -> Option<Loaded<L::Value>> {
-        let entry = self.entries.get(key)?;
+    fn look(&self, key: &L::Key) -> Look<L::Value> {
+        let Some(entry) = self.entries.get(key) else {
+            return Look::Absent;
+        };
         let clock = self.clock.current();
         // Read before the tag: up to here every change has raised its tag.
         let applied = clock.applied();
-        let stored = Position {
-            epoch: entry.epoch,
-            number: entry.number,
-        };
-        if !clock.admits(L::tag(key), stored) {
-            self.metrics.invalid.inc();
-            return None;
+        if entry.life != clock.life() || voided_at::<L>(&clock, key, &entry.value) > entry.number {
+            return Look::Invalid;
         }
-        Some(Loaded {
+        Look::Valid(Loaded {
             value: entry.value,
             position: Position {
-                epoch: entry.epoch,
+                epoch: clock.epoch(),
                 number: entry.number.max(applied),
             },
         })
+    }
+
+    /// The values of `keys`: those in memory, and for the others each a load's.
+    async fn gather(self: &Arc<Self>, keys: &[L::Key]) -> Result<Vec<Loaded<L::Value>>, LoadError> {
+        let mut values = Vec::with_capacity(keys.len());
+        let mut missing = Vec::new();
+        for (i, key) in keys.iter().enumerate() {
+            match self.look(key) {
+                Look::Valid(loaded) => {
+                    values.push(Some(loaded));
+                    continue;
+                }
+                Look::Invalid => {
+                    self.metrics.invalid.inc();
+                }
+                Look::Absent => {}
+            }
+            values.push(None);
+            missing.push(i);
+        }
+        self.metrics
+            .hits
+            .inc_by((keys.len() - missing.len()) as u64);
+        if !missing.is_empty() {
+            let seats = self.board(missing.iter().map(|i| &keys[*i]));
+            for (i, seat) in missing.iter().zip(seats) {
+                values[*i] = Some(land(seat).await?);
+            }
+        }
+        Ok(values.into_iter().flatten().collect())
     }
 
     /// A seat for each key, in a flight that may answer who asks now: one under
@@ -358,7 +399,7 @@ impl<L: Load> Inner<L> {
                 }
             } else if let Some(seat) = flights
                 .get(key)
-                .filter(|seat| self.clock.admits(L::tag(key), seat.flight.stamp.position()))
+                .filter(|seat| self.clock.includes(L::tag(key), &seat.flight.stamp))
             {
                 self.metrics.joined.inc();
                 seat.clone()
@@ -394,7 +435,7 @@ impl<L: Load> Inner<L> {
         landed: &watch::Sender<Option<Landing<L::Value>>>,
     ) {
         // A load that panics must not leave its keys waiting for ever.
-        let _cleared = ClearFlight {
+        let on_board = ClearFlight {
             inner: self,
             keys: &keys,
             flight,
@@ -420,24 +461,25 @@ impl<L: Load> Inner<L> {
                 self.keep(key, value, stamp);
             }
         }
+        // Before its waiters hear: one that asks again after an error begins anew.
+        drop(on_board);
         landed.send_replace(Some(loaded));
     }
 
     fn keep(&self, key: &L::Key, value: &L::Value, stamp: &Stamp) {
-        if !self.clock.admits(L::tag(key), stamp.position()) {
+        let clock = self.clock.current();
+        if stamp.clock.life() != clock.life() || voided_at::<L>(&clock, key, value) > stamp.number {
             self.metrics.unkept.inc();
             return;
         }
-        if L::keeps(value) {
-            self.entries.insert(
-                key.clone(),
-                Entry {
-                    epoch: stamp.clock.epoch(),
-                    number: stamp.number,
-                    value: value.clone(),
-                },
-            );
-        }
+        self.entries.insert(
+            key.clone(),
+            Entry {
+                life: stamp.clock.life(),
+                number: stamp.number,
+                value: value.clone(),
+            },
+        );
     }
 }
 
@@ -473,9 +515,13 @@ impl<L: Load> Cache<L> {
     /// The same entries under another clock, as if they had outlived the
     /// process in a tier that replicas share.
     pub(super) fn restarted(&self, load: L, clock: Arc<Clock>, settings: CacheSettings) -> Self {
+        let (last, life) = (self.inner.clock.current().life(), clock.current().life());
         let next = Self::new(load, clock, settings, &CacheMetrics::default());
-        for (key, entry) in &self.inner.entries {
-            next.inner.entries.insert(key.as_ref().clone(), entry);
+        for (key, mut entry) in &self.inner.entries {
+            if entry.life == last {
+                entry.life = life;
+                next.inner.entries.insert(key.as_ref().clone(), entry);
+            }
         }
         next
     }

@@ -10,7 +10,7 @@ use super::{
     Curve, Day, DayCurve, DayHistory, DeliveryRange, ForecastError, Resolution, SeriesKey, series,
     store,
 };
-use crate::cache::{Cache, CacheMetrics, CacheSettings, Clock, Load, Tag};
+use crate::cache::{Cache, CacheMetrics, CacheSettings, Clock, Load, Loaded, Tag};
 use crate::change::{Change, Operation, Position, Subject};
 use crate::database::Database;
 use crate::provider::{self, Provider, ProviderKey};
@@ -129,16 +129,13 @@ impl Forecasts {
         range: DeliveryRange,
         view: View,
     ) -> Result<Curve, ForecastError> {
-        // A series nobody has written is not remembered: whoever writes it first
-        // need not tell us.
-        let asked = self.clock.stamp().position();
         let known = match self.series.peek(series) {
             Some(known) => known,
             None => self.series.get(series.clone()).await?,
         };
         let Some(series_id) = known.value else {
             self.require(series).await?;
-            return Ok(Curve::new(range, Vec::new(), asked));
+            return Ok(Curve::new(range, Vec::new(), known.position));
         };
         let resolution = range.resolution();
         let keys = range
@@ -147,21 +144,7 @@ impl Forecasts {
         match view {
             View::Latest => {
                 // The common case needs no list of keys, and no task.
-                let mut position: Option<Position> = None;
-                let mut days =
-                    Vec::with_capacity(range.periods() / resolution.periods_per_day() + 2);
-                for key in keys.clone() {
-                    let Some(day) = self.latest.peek(&key) else {
-                        days.clear();
-                        break;
-                    };
-                    position = Some(position.map_or(day.position, |p| older(p, day.position)));
-                    days.push(day.value);
-                }
-                if let Some(position) = position
-                    && !days.is_empty()
-                    && (days.len() == 1 || self.still_valid(position, &keys))
-                {
+                if let Some((days, position)) = self.remembered(&keys) {
                     return Ok(Curve::new(range, days, position));
                 }
                 let keys: Vec<_> = keys.collect();
@@ -208,15 +191,30 @@ impl Forecasts {
         Ok(Curve::new(range, days, position))
     }
 
-    /// Whether nothing of an answer made of several days has changed while it
-    /// was put together.
-    fn still_valid(
+    /// The latest curves of some days if all are in memory and valid, with the
+    /// position that all include.
+    fn remembered(
         &self,
-        position: Position,
         keys: &(impl Iterator<Item = DayKey> + Clone),
-    ) -> bool {
-        keys.clone()
-            .all(|key| self.clock.admits(Latest::tag(&key), position))
+    ) -> Option<(Vec<Arc<DayCurve>>, Position)> {
+        let mut days = Vec::with_capacity(keys.size_hint().0);
+        let mut oldest: Option<Position> = None;
+        for key in keys.clone() {
+            let Loaded { value, position } = self.latest.peek(&key)?;
+            days.push(value);
+            oldest = match oldest {
+                // Another epoch has begun meanwhile.
+                Some(oldest) if oldest.epoch != position.epoch => return None,
+                Some(oldest) if oldest.number <= position.number => Some(oldest),
+                _ => Some(position),
+            };
+        }
+        let position = oldest?;
+        // Several days are of several ages: none may have changed while they
+        // were put together.
+        let settled = days.len() == 1
+            || (keys.clone()).all(|key| self.clock.admits(Latest::tag(&key), position));
+        settled.then_some((days, position))
     }
 
     /// An error unless both the unit and the provider of a series exist.
@@ -249,6 +247,9 @@ impl Forecasts {
             }
             Subject::Forecast(forecast) => {
                 debug_assert_ne!(change.operation, Operation::Resync);
+                // It may be the first: that there was no such series is out of date.
+                self.clock
+                    .invalidate(SeriesIds::tag(&forecast.series), number);
                 let first = Day::of(forecast.from.unix_timestamp());
                 let last = Day::of(forecast.to.unix_timestamp() - 1);
                 for day in first.0..=last.0 {
@@ -272,14 +273,6 @@ impl Forecasts {
             self.latest.get_many(chunk).await?;
         }
         Ok(keys.len())
-    }
-}
-
-fn older(a: Position, b: Position) -> Position {
-    if a.epoch == b.epoch && a.number <= b.number {
-        a
-    } else {
-        b
     }
 }
 
@@ -380,7 +373,7 @@ impl Load for SeriesIds {
         bytes(size_of::<SeriesKey>() + key.provider.as_str().len() + size_of::<i64>())
     }
 
-    fn keeps(value: &Self::Value) -> bool {
+    fn is_final(value: &Self::Value) -> bool {
         value.is_some()
     }
 }
