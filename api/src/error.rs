@@ -124,15 +124,14 @@ fn is_io(error: &DbErr) -> bool {
         }
         source = error.source();
     }
-    // A server that is shutting down or starting says so with these states.
+    // What a server says that is going down or coming up, and a SQLite file that
+    // another program has held for too long.
     let text = error.to_string();
     [
-        "57P01",
-        "57P02",
-        "57P03",
         "terminating connection",
         "shutting down",
         "starting up",
+        "database is locked",
     ]
     .iter()
     .any(|sign| text.contains(sign))

@@ -43,6 +43,8 @@ impl Database {
             .sqlx_logging(false)
             .acquire_timeout(settings.acquire_timeout)
             .max_connections(settings.max_connections)
+            // A ping before each use would double the round trips.
+            .test_before_acquire_if_idle_for(Duration::from_secs(10))
             .set_application_name("smartpulse");
         if !settings.url.starts_with("sqlite:") {
             let pool = sea_orm::Database::connect(options).await?;

@@ -187,6 +187,12 @@ pub(super) async fn websocket(
     protocol: GraphQLProtocol,
     upgrade: WebSocketUpgrade,
 ) -> HttpResponse {
+    if !is_same_origin(&headers) {
+        return refuse(
+            StatusCode::FORBIDDEN,
+            ApiError::bad_input("websockets from pages of other origins are refused"),
+        );
+    }
     let from_header = headers
         .get(USER_HEADER)
         .map(|value| value.to_str().map(str::to_owned).unwrap_or_default());
@@ -216,6 +222,22 @@ pub(super) async fn websocket(
             }
             drop(token);
         })
+}
+
+/// A browser lets any page open a websocket to any server and only says where
+/// the page is from. Programs that are no browsers say nothing.
+fn is_same_origin(headers: &HeaderMap) -> bool {
+    let Some(origin) = headers.get(header::ORIGIN) else {
+        return true;
+    };
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    let from = origin
+        .to_str()
+        .ok()
+        .and_then(|origin| origin.split_once("://"));
+    matches!((from, host), (Some((_, from)), Some(host)) if from == host)
 }
 
 /// Executes for a websocket as `execute` does for HTTP: the same limits before,

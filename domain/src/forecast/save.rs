@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use time::{Duration, OffsetDateTime};
 
 use super::day::DAY_SECONDS;
+use super::series::Drawn;
 use super::store::{NewVersion, RunRows};
 use super::{Day, DeliveryRange, ForecastError, Resolution, SeriesKey, series, store};
 use crate::Violation;
@@ -112,11 +113,11 @@ async fn write(
         .iter()
         .zip(days)
         .map(|(run, days)| {
-            let (series_id, provider_id) = series[&key_of(run)];
+            let series = series[&key_of(run)];
             RunRows {
-                provider_id,
+                provider_id: series.provider_id,
                 issued_at: to_microsecond(run.issued_at.unwrap_or(now)),
-                series_id,
+                series_id: series.id,
                 days: days.into_iter().map(CheckedDay::into_version).collect(),
             }
         })
@@ -303,17 +304,21 @@ fn cut(points: &[(i64, f64)], step: i64) -> Vec<CheckedDay> {
         .collect()
 }
 
-/// The id of each series of the request, drawn if need be, and of its provider.
+/// Each series of the request, drawn if need be.
 async fn draw_series(
     txn: &DatabaseTransaction,
     request: &SaveRequest,
-) -> Result<HashMap<SeriesKey, (i64, i64)>, ForecastError> {
-    let unit_keys: BTreeSet<UnitKey> = request.runs.iter().map(|run| run.unit).collect();
-    let provider_keys: BTreeSet<ProviderKey> = request
-        .runs
-        .iter()
-        .map(|run| run.provider.clone())
-        .collect();
+) -> Result<HashMap<SeriesKey, Drawn>, ForecastError> {
+    // Sorted: two savers that draw the same new series must not wait for each other.
+    let keys: BTreeSet<SeriesKey> = request.runs.iter().map(key_of).collect();
+    let keys: Vec<SeriesKey> = keys.into_iter().collect();
+    let mut drawn = series::find(txn, &keys).await?;
+    let new: Vec<&SeriesKey> = keys.iter().filter(|key| !drawn.contains_key(key)).collect();
+    if new.is_empty() {
+        return Ok(drawn);
+    }
+    let unit_keys: BTreeSet<UnitKey> = new.iter().map(|key| key.unit).collect();
+    let provider_keys: BTreeSet<ProviderKey> = new.iter().map(|key| key.provider.clone()).collect();
     let units: HashMap<UnitKey, i64> =
         unit::by_keys(txn, &unit_keys.into_iter().collect::<Vec<_>>())
             .await?
@@ -326,34 +331,27 @@ async fn draw_series(
             .into_iter()
             .map(|provider| (provider.key, provider.id))
             .collect();
-    for (i, run) in request.runs.iter().enumerate() {
-        if !units.contains_key(&run.unit) {
+    let path = |of: &SeriesKey, field: &str| {
+        let run = request.runs.iter().position(|run| key_of(run) == *of);
+        run.map(|i| format!("runs[{i}].{field}"))
+    };
+    for key in new {
+        let Some(unit_id) = units.get(&key.unit) else {
             return Err(ForecastError::UnknownUnit {
-                key: run.unit,
-                path: Some(format!("runs[{i}].unit")),
+                key: key.unit,
+                path: path(key, "unit"),
             });
-        }
-        if !providers.contains_key(&run.provider) {
-            return Err(ForecastError::UnknownProvider {
-                key: run.provider.clone(),
-                path: Some(format!("runs[{i}].provider")),
-            });
-        }
-    }
-    // Sorted: two savers that draw the same new series must not wait for each other.
-    let keys: BTreeSet<SeriesKey> = request.runs.iter().map(key_of).collect();
-    let keys: Vec<SeriesKey> = keys.into_iter().collect();
-    let known = series::ids(txn, &keys).await?;
-    let mut found = HashMap::with_capacity(keys.len());
-    for key in keys {
-        let (unit_id, provider_id) = (units[&key.unit], providers[&key.provider]);
-        let id = match known.get(&key) {
-            Some(id) => *id,
-            None => series::draw(txn, &key, unit_id, provider_id).await?,
         };
-        found.insert(key, (id, provider_id));
+        let Some(provider_id) = providers.get(&key.provider) else {
+            return Err(ForecastError::UnknownProvider {
+                key: key.provider.clone(),
+                path: path(key, "provider"),
+            });
+        };
+        let series = series::draw(txn, key, *unit_id, *provider_id).await?;
+        drawn.insert(key.clone(), series);
     }
-    Ok(found)
+    Ok(drawn)
 }
 
 /// What an idempotency key stands for.

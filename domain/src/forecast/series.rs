@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement, Value};
 
 use super::Resolution;
 use crate::provider::ProviderKey;
@@ -23,51 +23,92 @@ impl fmt::Display for SeriesKey {
     }
 }
 
-/// The ids of those series that exist. A series is drawn once and never changes.
-pub(super) async fn ids(
+/// A series in the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Drawn {
+    pub(super) id: i64,
+    pub(super) provider_id: i64,
+}
+
+/// Those of the series that exist, by one statement. A series is drawn once
+/// and never changes.
+pub(super) async fn find(
     db: &impl ConnectionTrait,
     keys: &[SeriesKey],
-) -> Result<HashMap<SeriesKey, i64>, DbErr> {
+) -> Result<HashMap<SeriesKey, Drawn>, DbErr> {
     let backend = db.get_database_backend();
-    let mut found = HashMap::with_capacity(keys.len());
-    for key in keys {
-        let sql = match backend {
-            DbBackend::Postgres | DbBackend::Sqlite => {
-                "SELECT s.id FROM series s JOIN unit u ON u.id = s.unit_id JOIN provider p ON p.id = s.provider_id \
-                 WHERE u.unit_type = $1 AND u.unit_number = $2 AND p.key = $3 AND s.resolution = $4 AND s.level = 'EXPECTED'"
-            }
-            _ => {
-                return Err(DbErr::Custom(
-                    "only SQLite and PostgreSQL are supported".into(),
-                ));
-            }
-        };
-        let row = db
-            .query_one_raw(Statement::from_sql_and_values(
+    let statement = match backend {
+        DbBackend::Postgres => {
+            let column = |of: fn(&SeriesKey) -> String| -> Value {
+                keys.iter().map(of).collect::<Vec<_>>().into()
+            };
+            let numbers: Vec<i64> = keys.iter().map(|key| key.unit.number()).collect();
+            Statement::from_sql_and_values(
                 backend,
-                sql,
+                "SELECT k.place - 1 AS place, s.id, s.provider_id \
+                 FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[]) \
+                      WITH ORDINALITY AS k (unit_type, unit_number, provider, resolution, place) \
+                 JOIN unit u ON u.unit_type = k.unit_type AND u.unit_number = k.unit_number \
+                 JOIN provider p ON p.key = k.provider \
+                 JOIN series s ON s.unit_id = u.id AND s.provider_id = p.id \
+                      AND s.resolution = k.resolution AND s.level = 'EXPECTED'",
                 [
-                    key.unit.unit_type().as_str().into(),
-                    key.unit.number().into(),
-                    key.provider.as_str().into(),
-                    key.resolution.as_str().into(),
+                    column(|key| key.unit.unit_type().as_str().to_owned()),
+                    numbers.into(),
+                    column(|key| key.provider.to_string()),
+                    column(|key| key.resolution.to_string()),
                 ],
-            ))
-            .await?;
-        if let Some(row) = row {
-            found.insert(key.clone(), row.try_get("", "id")?);
+            )
+        }
+        _ => {
+            let asked: Vec<_> = keys
+                .iter()
+                .map(|key| {
+                    (
+                        key.unit.unit_type().as_str(),
+                        key.unit.number(),
+                        key.provider.as_str(),
+                        key.resolution.as_str(),
+                    )
+                })
+                .collect();
+            let asked =
+                serde_json::to_string(&asked).map_err(|error| DbErr::Json(error.to_string()))?;
+            Statement::from_sql_and_values(
+                backend,
+                "SELECT k.key AS place, s.id, s.provider_id FROM json_each(?1) k \
+                 CROSS JOIN unit u ON u.unit_type = k.value ->> 0 AND u.unit_number = k.value ->> 1 \
+                 CROSS JOIN provider p ON p.key = k.value ->> 2 \
+                 CROSS JOIN series s ON s.unit_id = u.id AND s.provider_id = p.id \
+                      AND s.resolution = k.value ->> 3 AND s.level = 'EXPECTED'",
+                [asked.into()],
+            )
+        }
+    };
+    let mut found = HashMap::with_capacity(keys.len());
+    for row in db.query_all_raw(statement).await? {
+        let place: i64 = row.try_get("", "place")?;
+        let key = usize::try_from(place)
+            .ok()
+            .and_then(|place| keys.get(place));
+        if let Some(key) = key {
+            let drawn = Drawn {
+                id: row.try_get("", "id")?,
+                provider_id: row.try_get("", "provider_id")?,
+            };
+            found.insert(key.clone(), drawn);
         }
     }
     Ok(found)
 }
 
-/// Draws the series that do not exist yet, in the transaction that fills them.
+/// Draws a series that did not exist, in the transaction that fills it.
 pub(super) async fn draw(
     db: &impl ConnectionTrait,
     key: &SeriesKey,
     unit_id: i64,
     provider_id: i64,
-) -> Result<i64, DbErr> {
+) -> Result<Drawn, DbErr> {
     let backend = db.get_database_backend();
     db.execute_raw(Statement::from_sql_and_values(
         backend,
@@ -91,7 +132,10 @@ pub(super) async fn draw(
         ))
         .await?
         .ok_or_else(|| DbErr::RecordNotFound(format!("series {key}")))?;
-    row.try_get("", "id")
+    Ok(Drawn {
+        id: row.try_get("", "id")?,
+        provider_id,
+    })
 }
 
 /// Series and days, from the first to the last given, that have a version.
@@ -105,8 +149,8 @@ pub(super) async fn written_between(
     for day in first.0..=last.0 {
         let day = super::Day(day);
         let date = match backend {
-            DbBackend::Sqlite => sea_orm::Value::from(day.to_string()),
-            _ => sea_orm::Value::from(day.date()),
+            DbBackend::Sqlite => Value::from(day.to_string()),
+            _ => Value::from(day.date()),
         };
         let rows = db
             .query_all_raw(Statement::from_sql_and_values(

@@ -360,8 +360,11 @@ impl Load for SeriesIds {
     ) -> impl Future<Output = Result<Vec<Self::Value>, DbErr>> + Send {
         let db = self.0.clone();
         async move {
-            let found = series::ids(db.reader(), &keys).await?;
-            Ok(keys.iter().map(|key| found.get(key).copied()).collect())
+            let found = series::find(db.reader(), &keys).await?;
+            Ok(keys
+                .iter()
+                .map(|key| found.get(key).map(|series| series.id))
+                .collect())
         }
     }
 
