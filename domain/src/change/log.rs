@@ -56,12 +56,84 @@ pub async fn read_after(db: &impl ConnectionTrait, number: u64) -> Result<LogPag
             [i64::try_from(number).unwrap_or(i64::MAX).into()],
         ))
         .await?;
+    decode_page(&rows)
+}
+
+/// How a tick behaves when another one runs, and how it finds new rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TickMode {
+    /// Takes its turn: somebody waits for it.
+    Wait,
+    /// Leaves it to the one that runs.
+    Try,
+    /// Takes its turn and looks for unnumbered rows the slow way.
+    Scan,
+}
+
+/// What a tick did.
+#[derive(Debug, Clone)]
+pub struct Tick {
+    pub numbered: u64,
+    /// The head it left, and the changes it numbered unless they are more than
+    /// a page.
+    pub page: LogPage,
+}
+
+/// Numbers what has committed before the call. `None` when somebody else is at
+/// it and `mode` leaves it to them.
+pub async fn tick(db: &Database, mode: TickMode) -> Result<Option<Tick>, DbErr> {
+    if db.backend() == DbBackend::Sqlite {
+        return number_others(db).await.map(Some);
+    }
+    let mode = match mode {
+        TickMode::Wait => "wait",
+        TickMode::Try => "try",
+        TickMode::Scan => "scan",
+    };
+    let rows = db
+        .writer()
+        .query_all_raw(Statement::from_sql_and_values(
+            DbBackend::Postgres,
+            "SELECT * FROM change_log_tick($1)",
+            [mode.into()],
+        ))
+        .await?;
+    let Some(first) = rows.first() else {
+        return Ok(None);
+    };
+    let numbered: i64 = first.try_get("", "numbered")?;
+    Ok(Some(Tick {
+        numbered: u64::try_from(numbered).unwrap_or(0),
+        page: decode_page(&rows)?,
+    }))
+}
+
+/// On SQLite our transactions number their own rows: only other programs leave any.
+async fn number_others(db: &Database) -> Result<Tick, DbErr> {
+    let (head, numbered) = if is_pending(db.reader()).await? {
+        let txn = db.begin().await?;
+        let numbering = number_pending(&txn).await?;
+        txn.commit().await?;
+        numbering
+    } else {
+        (read_head(db.reader()).await?, 0)
+    };
+    let page = LogPage {
+        head,
+        changes: Vec::new(),
+    };
+    Ok(Tick { numbered, page })
+}
+
+/// Rows with the epoch and head in each, and a change in each; without any
+/// change, one row.
+fn decode_page(rows: &[QueryResult]) -> Result<LogPage, DbErr> {
     let first = rows
         .first()
         .ok_or_else(|| DbErr::Custom("the change log has no tick: was it migrated?".into()))?;
     let head = position(first.try_get("", "epoch")?, first.try_get("", "head")?)?;
     let mut changes = Vec::with_capacity(rows.len());
-    for row in &rows {
+    for row in rows {
         if let Some(number) = row.try_get::<Option<i64>>("", "position")? {
             let at = position(i64::from(head.epoch.0), number)?;
             let xid: Option<i64> = row.try_get("", "xid")?;
@@ -165,7 +237,7 @@ pub async fn number_pending(db: &impl ConnectionTrait) -> Result<(Position, u64)
 }
 
 /// Whether somebody left changes without a position, on SQLite.
-pub async fn is_pending(db: &impl ConnectionTrait) -> Result<bool, DbErr> {
+async fn is_pending(db: &impl ConnectionTrait) -> Result<bool, DbErr> {
     let row = db
         .query_one_raw(Statement::from_string(
             DbBackend::Sqlite,

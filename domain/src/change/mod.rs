@@ -9,7 +9,7 @@ mod position;
 mod transaction;
 
 pub use log::{
-    LogPage, PAGE, begin_epoch, is_pending, number_pending, prune, read_after, read_head,
+    LogPage, PAGE, Tick, TickMode, begin_epoch, number_pending, prune, read_after, read_head, tick,
 };
 pub use position::{Epoch, ParsePositionError, Position};
 pub use transaction::{Receipt, commit};

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use domain::cache::Clock;
-use domain::change::{self, Epoch, Position, Receipt};
+use domain::change::{self, Epoch, LogPage, Position, Receipt, TickMode};
 use domain::database::Database;
 use domain::forecast::Forecasts;
 use parking_lot::Mutex;
@@ -45,9 +45,9 @@ pub struct ChangeLogSettings {
 /// Numbers what other programs have left and returns the log's head: where a
 /// replica starts from. To be called before a [`Clock`] is made.
 pub async fn boot(db: &Database) -> Result<Position, DbErr> {
-    sequencer::tick(db, sequencer::Mode::Scan)
+    change::tick(db, TickMode::Scan)
         .await?
-        .map(|ticked| ticked.head)
+        .map(|tick| tick.page.head)
         .ok_or_else(|| DbErr::Custom("the change log gave no head".into()))
 }
 
@@ -68,6 +68,8 @@ struct Shared {
     wake_sequencer: Notify,
     wake_tail: Notify,
     ticked: watch::Sender<Ticked>,
+    /// What the last tick numbered, until the tail takes it.
+    numbered: Mutex<Option<LogPage>>,
     recent: Mutex<RecentTransactions>,
 }
 
@@ -122,6 +124,7 @@ impl ChangeLog {
                 wake_sequencer: Notify::new(),
                 wake_tail: Notify::new(),
                 ticked: watch::Sender::new(Ticked { covered: 0, head }),
+                numbered: Mutex::default(),
                 recent: Mutex::default(),
             }),
         }

@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use domain::change::{self, Epoch, Position};
-use domain::database::Database;
+use domain::change::{self, TickMode};
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
 use thiserror::Error;
 use tokio::time::sleep;
@@ -27,22 +26,6 @@ pub struct Sequencer {
 #[derive(Debug, Clone, Error)]
 #[error("the change log could not be numbered")]
 pub struct TickError(#[from] DbErr);
-
-/// How a tick behaves when another one runs, and how it finds new rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mode {
-    /// Takes its turn: somebody waits for it.
-    Wait,
-    /// Leaves it to the one that runs.
-    Try,
-    /// Takes its turn and looks for unnumbered rows the slow way.
-    Scan,
-}
-
-pub(super) struct Numbering {
-    pub(super) head: Position,
-    pub(super) numbered: u64,
-}
 
 impl Sequencer {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
@@ -79,34 +62,37 @@ impl Sequencer {
         let settings = &self.shared.settings;
         let asked = self.is_asked();
         let mode = if self.scanned.elapsed() >= settings.scan_interval {
-            Mode::Scan
+            TickMode::Scan
         } else if asked {
-            Mode::Wait
+            TickMode::Wait
         } else {
-            Mode::Try
+            TickMode::Try
         };
         // Read before the tick begins: whoever counts up later waits for the next.
         let covered = self.shared.requested.load(Ordering::SeqCst);
         let began = Instant::now();
-        let Some(tick) = tick(&self.shared.db, mode).await? else {
+        let Some(tick) = change::tick(&self.shared.db, mode).await? else {
             return Ok(());
         };
+        let head = tick.page.head;
         let metrics = &self.shared.metrics;
         metrics.ticks.inc();
         metrics.tick_seconds.observe(began.elapsed().as_secs_f64());
         metrics.numbered.inc_by(tick.numbered);
-        metrics.head.set(saturating(tick.head.number));
-        if mode == Mode::Scan {
+        metrics.head.set(saturating(head.number));
+        if mode == TickMode::Scan {
             self.alarm(tick.numbered).await?;
             self.scanned = Instant::now();
         }
         let applied = self.shared.forecasts.clock().applied();
-        if tick.head != applied {
+        if head != applied {
+            // What it has numbered the tail need not read again.
+            *self.shared.numbered.lock() = Some(tick.page);
             self.shared.wake_tail.notify_one();
         }
         self.shared.ticked.send_replace(Ticked {
             covered,
-            head: tick.head,
+            head: head,
         });
         self.interval = if asked || tick.numbered > 0 {
             settings.busy_interval
@@ -147,51 +133,4 @@ impl Sequencer {
         }
         Ok(())
     }
-}
-
-/// Numbers what has committed before the call. `None` when another replica is
-/// at it and `mode` leaves it to that one.
-pub(super) async fn tick(db: &Database, mode: Mode) -> Result<Option<Numbering>, DbErr> {
-    if db.backend() == DbBackend::Sqlite {
-        return number_others(db).await.map(Some);
-    }
-    let mode = match mode {
-        Mode::Wait => "wait",
-        Mode::Try => "try",
-        Mode::Scan => "scan",
-    };
-    let row = db
-        .writer()
-        .query_one_raw(Statement::from_sql_and_values(
-            DbBackend::Postgres,
-            "SELECT epoch, head, numbered FROM change_log_tick($1)",
-            [mode.into()],
-        ))
-        .await?;
-    let Some(row) = row else { return Ok(None) };
-    let epoch: i64 = row.try_get("", "epoch")?;
-    let head: i64 = row.try_get("", "head")?;
-    let numbered: i64 = row.try_get("", "numbered")?;
-    Ok(Some(Numbering {
-        head: Position {
-            epoch: Epoch(u32::try_from(epoch).unwrap_or(u32::MAX)),
-            number: u64::try_from(head).unwrap_or(0),
-        },
-        numbered: u64::try_from(numbered).unwrap_or(0),
-    }))
-}
-
-/// On SQLite our transactions number their own rows: only other programs leave any.
-async fn number_others(db: &Database) -> Result<Numbering, DbErr> {
-    let pending = change::is_pending(db.reader()).await?;
-    if !pending {
-        return Ok(Numbering {
-            head: change::read_head(db.reader()).await?,
-            numbered: 0,
-        });
-    }
-    let txn = db.begin().await?;
-    let (head, numbered) = change::number_pending(&txn).await?;
-    txn.commit().await?;
-    Ok(Numbering { head, numbered })
 }

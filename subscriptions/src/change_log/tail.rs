@@ -59,9 +59,18 @@ impl Tail {
         Ok(())
     }
 
-    /// Reads and applies one page.
+    /// Applies one page: what our own tick has just numbered, if it goes on from
+    /// here, else what the log has.
     async fn step(&mut self) -> Result<Progress, TailError> {
         let applied = self.shared.forecasts.clock().applied();
+        let numbered = self.shared.numbered.lock().take();
+        if let Some(page) = numbered
+            && !page.changes.is_empty()
+            && broken(applied, &page).is_none()
+        {
+            self.apply(page);
+            return Ok(Progress::Some);
+        }
         let page = change::read_after(self.shared.db.reader(), applied.number).await?;
         self.shared.metrics.head.set(saturating(page.head.number));
         if let Some(reason) = broken(applied, &page) {

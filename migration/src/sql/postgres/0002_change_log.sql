@@ -63,11 +63,16 @@ VALUES (change_log_new_epoch(), 0, pg_current_snapshot(), change_log_history());
 -- "position IS NULL", whose dead index entries pile up under one long
 -- transaction and make each tick slower without bound.
 --
+-- It returns the head it leaves, and with it the changes it has numbered, up to
+-- a page of them: whoever ticks need not read them again. Without any, one row.
+--
 -- tick_mode: 'wait' takes its turn, 'try' returns no row when another tick
 -- runs, 'scan' waits and then looks for unnumbered rows the slow way (at
 -- start, and now and then as an alarm).
 CREATE FUNCTION change_log_tick(tick_mode text)
-RETURNS TABLE (epoch bigint, head bigint, numbered bigint)
+RETURNS TABLE (epoch bigint, head bigint, numbered bigint, xid bigint, "position" bigint, entity text, operation text,
+               unit_type text, unit_number bigint, provider_key text, resolution text, series_id bigint, run_id bigint,
+               range_start timestamptz, range_end timestamptz, changed_at timestamptz)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = {schema}, pg_temp
 SET lock_timeout = '2s'
@@ -129,7 +134,13 @@ BEGIN
         INSERT INTO tick (epoch, head, snapshot, history)
         VALUES (last.epoch, last.head + cardinality(fresh), seen, history);
     END IF;
-    RETURN QUERY SELECT last.epoch::bigint, last.head + cardinality(fresh), cardinality(fresh)::bigint;
+    RETURN QUERY
+        SELECT last.epoch::bigint, last.head + cardinality(fresh), cardinality(fresh)::bigint,
+               c.xid::text::bigint, c.position, c.entity, c.operation, c.unit_type, c.unit_number, c.provider_key,
+               c.resolution, c.series_id, c.run_id, c.range_start, c.range_end, c.changed_at
+        FROM (VALUES (1)) AS one
+        LEFT JOIN change c ON c.position > last.head AND cardinality(fresh) <= 1000
+        ORDER BY c.position;
 END
 $$;
 
