@@ -6,8 +6,8 @@ use entities::{unit, unit_capacity};
 use sea_orm::sea_query::{Condition, Expr, ExprTrait, OnConflict};
 use sea_orm::{
     ActiveValue::{NotSet, Set},
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder,
-    QuerySelect, Statement,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityTrait, QueryFilter,
+    QueryOrder, QuerySelect, Statement,
 };
 use time::OffsetDateTime;
 
@@ -137,16 +137,19 @@ pub async fn page(
     }
     if let Some(part) = &filter.name_contains {
         let escaped = part
-            .to_lowercase()
             .replace('\\', "\\\\")
             .replace('%', "\\%")
             .replace('_', "\\_");
-        query = query.filter(
-            Expr::expr(sea_orm::sea_query::Func::lower(Expr::col(
-                unit::Column::Name,
-            )))
-            .like(sea_orm::sea_query::LikeExpr::new(format!("%{escaped}%")).escape('\\')),
-        );
+        // The database's own idea of lower case on both sides: SQLite's knows
+        // ASCII only, and would never find `Çeşme` in what we make of it.
+        let parameter = match db.get_database_backend() {
+            DbBackend::Postgres => "$1",
+            _ => "?",
+        };
+        query = query.filter(Expr::cust_with_values(
+            format!("lower(name) LIKE lower({parameter}) ESCAPE '\\'"),
+            [format!("%{escaped}%")],
+        ));
     }
     let bounds = [
         after.map(|bound| (bound, !descending)),
@@ -265,6 +268,15 @@ fn validate(units: &[UnitUpsert]) -> Vec<Violation> {
 
 async fn write(txn: &DatabaseTransaction, units: &[UnitUpsert]) -> Result<Vec<Violation>, DbErr> {
     let backend = txn.get_database_backend();
+    let places = |input: &UnitUpsert| matches!(input.parent, Patch::Set(_));
+    if backend == DbBackend::Postgres && units.iter().any(places) {
+        // Neither of two callers sees the other's parents before both have
+        // committed: together they could close a circle.
+        txn.execute_unprepared(
+            "SELECT pg_advisory_xact_lock(hashtext('smartpulse'), hashtext('unit_parent'))",
+        )
+        .await?;
+    }
     // In order of their keys, so that two callers cannot wait for each other.
     let mut order: Vec<_> = units.iter().collect();
     order.sort_by_key(|input| input.key);
