@@ -4,4 +4,14 @@
 
 #![cfg(test)]
 
+mod change_log;
 mod coalescing;
+mod forecast_value;
+mod idempotency;
+mod plain_sql;
+mod precedence;
+mod provider;
+mod save;
+mod support;
+mod unit;
+mod view;
