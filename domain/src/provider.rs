@@ -15,6 +15,7 @@ use thiserror::Error;
 use crate::Violation;
 use crate::change::{self, Receipt};
 use crate::database::Database;
+use crate::violation::fault_of_name;
 
 /// Names one provider: `provider-a`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -136,13 +137,8 @@ pub async fn page(
 pub async fn upsert(db: &Database, providers: &[ProviderUpsert]) -> Result<Receipt, ProviderError> {
     let mut violations = Vec::new();
     for (i, input) in providers.iter().enumerate() {
-        if let Some(name) = &input.name
-            && !(1..=200).contains(&name.chars().count())
-        {
-            violations.push(Violation::new(
-                format!("providers[{i}].name"),
-                "a name has 1 to 200 characters",
-            ));
+        if let Some(fault) = input.name.as_deref().and_then(fault_of_name) {
+            violations.push(Violation::new(format!("providers[{i}].name"), fault));
         }
         if providers[..i].iter().any(|other| other.key == input.key) {
             violations.push(Violation::new(

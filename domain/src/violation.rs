@@ -11,6 +11,18 @@ pub struct Violation {
     pub message: String,
 }
 
+/// Why a text cannot be a name, if so. A control character in one is a slip;
+/// PostgreSQL keeps no NUL at all.
+pub(crate) fn fault_of_name(text: &str) -> Option<&'static str> {
+    if !(1..=200).contains(&text.chars().count()) {
+        Some("a name has 1 to 200 characters")
+    } else if text.contains(char::is_control) {
+        Some("a name has no control characters")
+    } else {
+        None
+    }
+}
+
 impl Violation {
     /// At most this many are reported of one input.
     pub const MOST: usize = 100;

@@ -174,11 +174,11 @@ fn check(
         violations.push(Violation::new("runs", "give at least one run"));
     }
     if let Some(key) = &request.idempotency_key
-        && !(1..=200).contains(&key.chars().count())
+        && (!(1..=200).contains(&key.chars().count()) || key.contains(char::is_control))
     {
         violations.push(Violation::new(
             "idempotencyKey",
-            "an idempotency key has 1 to 200 characters",
+            "an idempotency key has 1 to 200 characters, no control characters",
         ));
     }
     let mut days = Vec::with_capacity(request.runs.len());

@@ -15,6 +15,7 @@ use super::{Capacity, Patch, Unit, UnitError, UnitKey, UnitType, UnitUpsert};
 use crate::Violation;
 use crate::change::{self, Receipt};
 use crate::database::{Database, instant};
+use crate::violation::fault_of_name;
 
 /// Which units; what is absent matches all.
 #[derive(Debug, Clone, Default)]
@@ -118,6 +119,14 @@ pub async fn page(
     limit: u64,
     from_end: bool,
 ) -> Result<Vec<Unit>, DbErr> {
+    if filter
+        .name_contains
+        .as_ref()
+        .is_some_and(|part| part.contains('\0'))
+    {
+        // No name has a NUL, and PostgreSQL takes none to look for.
+        return Ok(Vec::new());
+    }
     let mut query = unit::Entity::find().limit(limit);
     if let Some(keys) = &filter.keys {
         query = query.filter(any_key(keys));
@@ -235,10 +244,12 @@ fn validate(units: &[UnitUpsert]) -> Vec<Violation> {
         }
         match &input.name {
             Patch::Clear => wrong("name", "a unit has a name".into()),
-            Patch::Set(name) if !(1..=200).contains(&name.chars().count()) => {
-                wrong("name", "a name has 1 to 200 characters".into());
+            Patch::Set(name) => {
+                if let Some(fault) = fault_of_name(name) {
+                    wrong("name", fault.into());
+                }
             }
-            _ => {}
+            Patch::Keep => {}
         }
         match &input.time_zone {
             Patch::Clear => wrong("timeZone", "a unit has a time zone".into()),
