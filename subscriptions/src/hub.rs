@@ -111,6 +111,9 @@ pub struct Subscriber {
     joined_at: Position,
     receiver: mpsc::Receiver<Arc<Event>>,
     end: Arc<End>,
+    /// Without a topic nobody else holds the sending end, and a queue that
+    /// nobody can send to would be one that has ended.
+    _idle: Option<mpsc::Sender<Arc<Event>>>,
 }
 
 /// What a subscriber receives.
@@ -173,6 +176,7 @@ impl Hub {
         Subscriber {
             hub: Arc::clone(&self.inner),
             id,
+            _idle: topics.is_empty().then_some(sender),
             topics,
             joined_at: state.published,
             receiver,
