@@ -1,10 +1,13 @@
 //! Documents: parsed once, and held to limits before anything else happens.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_graphql::parser::parse_query;
-use async_graphql::parser::types::{ExecutableDocument, OperationType, Selection, SelectionSet};
-use async_graphql::{Positioned, Request, ServerError};
+use async_graphql::parser::types::{
+    ExecutableDocument, OperationDefinition, OperationType, Selection, SelectionSet,
+};
+use async_graphql::{Name, Positioned, Request, ServerError};
 
 use super::Limits;
 use crate::error::{ApiError, ErrorCode};
@@ -46,15 +49,26 @@ impl Documents {
 
 /// Whether the operation that the request names, or its only one, is a query.
 pub(crate) fn is_query(request: &mut Request) -> bool {
+    every_operation(request, |ty| ty == OperationType::Query)
+}
+
+/// Whether it is answered once.
+pub(crate) fn is_answered_once(request: &mut Request) -> bool {
+    every_operation(request, |ty| ty != OperationType::Subscription)
+}
+
+fn every_operation(request: &mut Request, is: impl Fn(OperationType) -> bool) -> bool {
     let name = request.operation_name.clone();
     let Ok(document) = request.parsed_query() else {
         return false;
     };
+    let meant =
+        |key: Option<&Name>| name.is_none() || name.as_deref() == key.map(|key| key.as_str());
     document
         .operations
         .iter()
-        .filter(|(key, _)| name.is_none() || name.as_deref() == key.map(|key| key.as_str()))
-        .all(|(_, operation)| operation.node.ty == OperationType::Query)
+        .filter(|(key, _)| meant(*key))
+        .all(|(_, operation): (_, &Positioned<OperationDefinition>)| is(operation.node.ty))
 }
 
 fn parse(text: &str, limits: &Limits) -> Result<ExecutableDocument, ServerError> {
@@ -62,15 +76,26 @@ fn parse(text: &str, limits: &Limits) -> Result<ExecutableDocument, ServerError>
         async_graphql::Error::from(ApiError::new(ErrorCode::TooComplex, message))
             .into_server_error(async_graphql::Pos::default())
     };
-    // Counted before parsing: a parser is what a hostile document attacks first.
-    let tokens = count_tokens(text, limits.tokens);
+    // Measured before parsing: a parser is what a hostile document attacks first.
+    let Size { tokens, nesting } = measure(text, limits.tokens);
     if tokens > limits.tokens {
         return Err(too_complex(format!(
             "the document has more than {} tokens",
             limits.tokens
         )));
     }
+    if nesting > DEEPEST_NESTING {
+        return Err(too_complex(format!(
+            "the document is too deep: more than {DEEPEST_NESTING} brackets lie in one another"
+        )));
+    }
     let document = parse_query(text).map_err(ServerError::from)?;
+    if count_selections(&document) > limits.tokens {
+        return Err(too_complex(format!(
+            "the document selects more than {} fields, fragments written out",
+            limits.tokens
+        )));
+    }
     let aliases: usize = document
         .operations
         .iter()
@@ -85,6 +110,58 @@ fn parse(text: &str, limits: &Limits) -> Result<ExecutableDocument, ServerError>
         )));
     }
     Ok(document)
+}
+
+/// Brackets of any kind within one another. The parser calls itself for each,
+/// and has only so much stack; no field or value of the schema needs as many.
+const DEEPEST_NESTING: usize = 64;
+
+/// Selections of all operations with each fragment written out as often as it
+/// is spread: what validation and execution walk over.
+fn count_selections(document: &ExecutableDocument) -> usize {
+    let mut known = HashMap::new();
+    document
+        .operations
+        .iter()
+        .map(|(_, operation)| {
+            let set = &operation.node.selection_set.node;
+            written_out(document, set, &mut known)
+        })
+        .fold(0, usize::saturating_add)
+}
+
+/// `known` has the count of each fragment met so far; nothing of one that is
+/// being counted, since a fragment of itself is refused later.
+fn written_out<'a>(
+    document: &'a ExecutableDocument,
+    set: &'a SelectionSet,
+    known: &mut HashMap<&'a Name, usize>,
+) -> usize {
+    let mut count: usize = 0;
+    for item in &set.items {
+        let below = match &item.node {
+            Selection::Field(field) => written_out(document, &field.node.selection_set.node, known),
+            Selection::InlineFragment(fragment) => {
+                written_out(document, &fragment.node.selection_set.node, known)
+            }
+            Selection::FragmentSpread(spread) => {
+                let name = &spread.node.fragment_name.node;
+                match (known.get(name), document.fragments.get(name)) {
+                    (Some(count), _) => *count,
+                    (None, None) => 0,
+                    (None, Some(fragment)) => {
+                        known.insert(name, 0);
+                        let set = &fragment.node.selection_set.node;
+                        let count = written_out(document, set, known);
+                        known.insert(name, count);
+                        count
+                    }
+                }
+            }
+        };
+        count = count.saturating_add(1).saturating_add(below);
+    }
+    count
 }
 
 fn count_aliases(selection_set: &Positioned<SelectionSet>) -> usize {
@@ -102,10 +179,19 @@ fn count_aliases(selection_set: &Positioned<SelectionSet>) -> usize {
         .sum()
 }
 
-/// Lexical tokens of a document, counted up to just above `limit`.
-fn count_tokens(text: &str, limit: usize) -> usize {
+/// How large a document is, before it is parsed.
+#[derive(Debug, PartialEq, Eq)]
+struct Size {
+    /// Lexical tokens.
+    tokens: usize,
+    /// Brackets within one another.
+    nesting: usize,
+}
+
+/// Measures a document up to just above `limit` tokens.
+fn measure(text: &str, limit: usize) -> Size {
     let bytes = text.as_bytes();
-    let mut tokens = 0;
+    let (mut tokens, mut nesting, mut open) = (0, 0, 0usize);
     let mut at = 0;
     while at < bytes.len() && tokens <= limit {
         match bytes[at] {
@@ -131,13 +217,19 @@ fn count_tokens(text: &str, limit: usize) -> usize {
                 tokens += 1;
                 at += 3;
             }
-            _ => {
+            byte => {
+                match byte {
+                    b'{' | b'[' | b'(' => open += 1,
+                    b'}' | b']' | b')' => open = open.saturating_sub(1),
+                    _ => {}
+                }
+                nesting = nesting.max(open);
                 tokens += 1;
                 at += 1;
             }
         }
     }
-    tokens
+    Size { tokens, nesting }
 }
 
 fn end_of_string(bytes: &[u8], start: usize) -> usize {
@@ -171,15 +263,38 @@ mod tests {
 
     #[test]
     fn tokens_are_counted_as_the_language_defines_them() {
-        for (text, expect) in [
-            ("", 0),
-            ("{ a }", 3),
-            ("{ a(b: 1.5e-3, c: \"x \\\" y\") } # d e f", 12 - 1),
-            ("query Q($a: [Int!]! = 1) { ...F @skip(if: true) }", 26 - 1),
-            ("{ a(b: \"\"\"x \\\"\"\" \" y\"\"\") }", 8),
+        for (text, tokens, nesting) in [
+            ("", 0, 0),
+            ("{ a }", 3, 1),
+            ("{ a(b: 1.5e-3, c: \"x \\\" {y\") } # [ d e f", 12 - 1, 2),
+            (
+                "query Q($a: [Int!]! = 1) { ...F @skip(if: true) }",
+                26 - 1,
+                2,
+            ),
+            ("{ a(b: \"\"\"x \\\"\"\" \" y\"\"\") }", 8, 2),
+            ("} ] ) { a }", 6, 1),
         ] {
-            assert_eq!(count_tokens(text, 1000), expect, "{text}");
+            assert_eq!(measure(text, 1000), Size { tokens, nesting }, "{text}");
         }
-        assert_eq!(count_tokens(&"a ".repeat(100), 10), 11);
+        assert_eq!(measure(&"a ".repeat(100), 10).tokens, 11);
+    }
+
+    #[test]
+    fn selections_are_counted_as_if_fragments_were_written_out() {
+        for (text, expect) in [
+            ("{ a b { c } }", 3),
+            ("{ ...F ...F } fragment F on Q { a ... { b } }", 8),
+            ("{ ...F } fragment F on Q { ...F a }", 3),
+            ("{ ...None } query Q { a }", 2),
+        ] {
+            let document = parse_query(text).unwrap();
+            assert_eq!(count_selections(&document), expect, "{text}");
+        }
+        let doubling: String = (0..200)
+            .map(|i| format!("fragment F{i} on Q {{ ...F{n} ...F{n} }} ", n = i + 1))
+            .collect();
+        let document = parse_query(format!("{{ ...F0 }} {doubling}")).unwrap();
+        assert_eq!(count_selections(&document), usize::MAX);
     }
 }
