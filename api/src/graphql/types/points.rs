@@ -12,7 +12,8 @@ use async_graphql::parser::types::{Field, Selection, SelectionSet};
 use async_graphql::registry::Registry;
 use async_graphql::resolver_utils::resolve_list;
 use async_graphql::{
-    ContextSelectionSet, Name, OutputType, Positioned, ServerResult, Value, indexmap::IndexMap,
+    ContextSelectionSet, Name, OutputType, Positioned, QueryEnv, QueryPathNode, QueryPathSegment,
+    ServerResult, Value, indexmap::IndexMap,
 };
 use domain::forecast::{Curve, Point, Resolution, Source};
 use time::OffsetDateTime;
@@ -59,7 +60,10 @@ impl OutputType for Points {
         field: &Positioned<Field>,
     ) -> ServerResult<Value> {
         let mut columns = Vec::new();
-        if plan(ctx, &field.node.selection_set.node, &mut columns) && !columns.is_empty() {
+        let plain = selections(ctx)
+            .into_iter()
+            .all(|selection| plan(ctx, selection, &mut columns));
+        if plain && !columns.is_empty() {
             let mut json = String::from("[");
             let mut instant = InstantWriter::default();
             self.points.for_each(|point| {
@@ -132,6 +136,56 @@ fn raw(json: String) -> Value {
         Value::String(json),
     );
     Value::Object(object)
+}
+
+/// What is selected of the points, once for each field of the document that
+/// answers under this one's key: `points { mwh } points { issuedAt }` is one
+/// answer with both, and JSON text, unlike objects, is not merged later.
+fn selections<'a>(ctx: &ContextSelectionSet<'a>) -> Vec<&'a SelectionSet> {
+    let mut keys: Vec<&str> = Vec::new();
+    let mut node = ctx.path_node.as_ref();
+    while let Some(QueryPathNode { parent, segment }) = node {
+        if let QueryPathSegment::Name(key) = segment {
+            keys.push(key);
+        }
+        node = *parent;
+    }
+    let env: &'a QueryEnv = ctx.query_env;
+    let mut sets = vec![&env.operation.node.selection_set.node];
+    for key in keys.into_iter().rev() {
+        let mut below = Vec::new();
+        for set in sets {
+            collect(env, set, key, &mut below);
+        }
+        sets = below;
+    }
+    sets
+}
+
+/// What is selected under a key, through fragments.
+fn collect<'a>(
+    env: &'a QueryEnv,
+    set: &'a SelectionSet,
+    key: &str,
+    found: &mut Vec<&'a SelectionSet>,
+) {
+    for item in &set.items {
+        match &item.node {
+            Selection::Field(field) => {
+                if field.node.response_key().node == key {
+                    found.push(&field.node.selection_set.node);
+                }
+            }
+            Selection::InlineFragment(fragment) => {
+                collect(env, &fragment.node.selection_set.node, key, found);
+            }
+            Selection::FragmentSpread(spread) => {
+                if let Some(fragment) = env.fragments.get(&spread.node.fragment_name.node) {
+                    collect(env, &fragment.node.selection_set.node, key, found);
+                }
+            }
+        }
+    }
 }
 
 /// One selected field of a point, with its key and the colon after it.
