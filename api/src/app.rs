@@ -48,6 +48,7 @@ pub struct App {
 /// Connects, and migrates if that is wanted or the database is an embedded
 /// file; else refuses a database that is not migrated.
 pub async fn open_database(args: &DatabaseArgs, migrate: bool) -> anyhow::Result<Database> {
+    args.database_url.check()?;
     if let Some(path) = args.database_url.sqlite_path()
         && let Some(folder) = std::path::Path::new(path).parent()
     {

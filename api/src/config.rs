@@ -1,6 +1,7 @@
 //! Configuration. The only place that reads the environment: each option has a
 //! `SMARTPULSE_*` variable beside its flag.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -39,6 +40,17 @@ impl DatabaseUrl {
         &self.0
     }
 
+    /// An error for an address of no database we know. Not found while the
+    /// command line is read: that would print what was given, password and all.
+    pub fn check(&self) -> Result<(), UnknownDatabase> {
+        let known = ["sqlite:", "postgres://", "postgresql://"];
+        if known.iter().any(|scheme| self.0.starts_with(scheme)) {
+            Ok(())
+        } else {
+            Err(UnknownDatabase)
+        }
+    }
+
     /// The file of a SQLite database.
     pub fn sqlite_path(&self) -> Option<&str> {
         let path = self.0.strip_prefix("sqlite:")?;
@@ -48,31 +60,42 @@ impl DatabaseUrl {
 }
 
 impl std::str::FromStr for DatabaseUrl {
-    type Err = String;
+    type Err = Infallible;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let known = ["sqlite:", "postgres://", "postgresql://"];
-        if known.iter().any(|scheme| text.starts_with(scheme)) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err("give sqlite://path or postgres://user:password@host/name".to_owned())
-        }
+        Ok(Self(text.to_owned()))
     }
 }
 
-/// Without the password.
+/// The address is not one of a database that we know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "--database-url names no database: give sqlite://path or postgres://user:password@host/name"
+)]
+pub struct UnknownDatabase;
+
+/// Without the password, and without options, of which one may be a password.
 impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some((scheme, rest)) = self.0.split_once("://") else {
+        if self.0.starts_with("sqlite:") {
             return f.write_str(&self.0);
-        };
-        let Some((user, host)) = rest.rsplit_once('@') else {
-            return f.write_str(&self.0);
-        };
-        match user.split_once(':') {
-            Some((name, _)) => write!(f, "{scheme}://{name}:***@{host}"),
-            None => f.write_str(&self.0),
         }
+        let Some((scheme, rest)) = self.0.split_once("://") else {
+            return f.write_str("***");
+        };
+        let (user, host) = match rest.rsplit_once('@') {
+            Some((user, host)) => (Some(user), host),
+            None => (None, rest),
+        };
+        write!(f, "{scheme}://")?;
+        match user.map(|user| {
+            user.split_once(':')
+                .map_or((user, ""), |(name, _)| (name, ":***"))
+        }) {
+            Some((name, secret)) => write!(f, "{name}{secret}@")?,
+            None => {}
+        }
+        f.write_str(host.split('?').next().unwrap_or_default())
     }
 }
 
@@ -240,12 +263,36 @@ mod tests {
 
     #[test]
     fn a_password_is_not_shown() {
-        let url: DatabaseUrl = "postgres://app:se@cret@db:5432/x".parse().unwrap();
-        assert_eq!(
-            format!("{url} {url:?}"),
-            "postgres://app:***@db:5432/x postgres://app:***@db:5432/x"
-        );
-        assert!("mysql://x".parse::<DatabaseUrl>().is_err());
+        for (url, shown) in [
+            (
+                "postgres://app:se@cret@db:5432/x",
+                "postgres://app:***@db:5432/x",
+            ),
+            ("postgres://app@db/x", "postgres://app@db/x"),
+            (
+                "postgres://db/x?user=app&password=secret",
+                "postgres://db/x",
+            ),
+            ("mysql://app:secret@db/x", "mysql://app:***@db/x"),
+            ("app:secret@db/x", "***"),
+            ("sqlite://x.db?mode=rwc", "sqlite://x.db?mode=rwc"),
+        ] {
+            let url: DatabaseUrl = url.parse().unwrap();
+            assert_eq!(format!("{url} {url:?}"), format!("{shown} {shown}"));
+        }
+    }
+
+    #[test]
+    fn only_known_databases_are_taken() {
+        for (url, expect) in [
+            ("sqlite://x.db", Ok(())),
+            ("postgresql://db/x", Ok(())),
+            ("mysql://db/x", Err(UnknownDatabase)),
+            ("", Err(UnknownDatabase)),
+        ] {
+            let url: DatabaseUrl = url.parse().unwrap();
+            assert_eq!(url.check(), expect);
+        }
     }
 
     #[test]
