@@ -48,6 +48,13 @@ pub(super) async fn post(
             ApiError::bad_input("send the operation as application/json"),
         );
     }
+    if !body.trim_ascii_start().starts_with(b"{") {
+        // Serde would take a list of a request's fields for one, too.
+        return refuse(
+            StatusCode::BAD_REQUEST,
+            ApiError::bad_input("the body is not a GraphQL request: it is not a JSON object"),
+        );
+    }
     match serde_json::from_slice::<Request>(&body) {
         Ok(request) => execute(&shared, &headers, request).await,
         Err(error) => refuse(
@@ -264,15 +271,20 @@ impl async_graphql::Executor for Finishing {
     ) -> futures_util::stream::BoxStream<'static, Response> {
         use futures_util::StreamExt;
         match self.0.documents.prepare(request) {
-            Ok(request) => self
-                .0
-                .schema
-                .execute_stream_with_session_data(request, session_data.unwrap_or_default())
-                .map(|mut response| {
-                    error::finish(&mut response.errors);
-                    response
-                })
-                .boxed(),
+            Ok(mut request) => {
+                // A subscription may ask for as much with each event.
+                if document::is_answered_once(&mut request) {
+                    request = request.data(PointBudget::new(self.0.limits));
+                }
+                self.0
+                    .schema
+                    .execute_stream_with_session_data(request, session_data.unwrap_or_default())
+                    .map(|mut response| {
+                        error::finish(&mut response.errors);
+                        response
+                    })
+                    .boxed()
+            }
             Err(error) => futures_util::stream::iter([failed(error)]).boxed(),
         }
     }
