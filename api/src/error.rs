@@ -68,10 +68,6 @@ impl ApiError {
         Self::new(ErrorCode::BadUserInput, message)
     }
 
-    pub(crate) fn code(&self) -> ErrorCode {
-        self.code
-    }
-
     fn internal(source: impl Error + Send + Sync + 'static) -> Self {
         Self {
             source: Some(Arc::new(source)),
@@ -240,6 +236,24 @@ impl From<ApiError> for async_graphql::Error {
     }
 }
 
+/// The code that a client gets: ours, or the one for what async-graphql says.
+pub(crate) fn code_of(error: &ServerError) -> ErrorCode {
+    if let Some(ours) = error.source::<ApiError>() {
+        return ours.code;
+    }
+    let too_much = [
+        "too deep",
+        "too complex",
+        "recursion depth",
+        "number of directives",
+    ];
+    if too_much.iter().any(|sign| error.message.contains(sign)) {
+        ErrorCode::TooComplex
+    } else {
+        ErrorCode::BadUserInput
+    }
+}
+
 /// Gives the errors that async-graphql itself makes their code, and logs the
 /// causes of those that are ours to mend.
 pub(crate) fn finish(errors: &mut [ServerError]) {
@@ -255,17 +269,7 @@ pub(crate) fn finish(errors: &mut [ServerError]) {
             }
             continue;
         }
-        let too_much = [
-            "too deep",
-            "too complex",
-            "recursion depth",
-            "number of directives",
-        ];
-        let code = if too_much.iter().any(|sign| error.message.contains(sign)) {
-            ErrorCode::TooComplex
-        } else {
-            ErrorCode::BadUserInput
-        };
+        let code = code_of(error);
         error
             .extensions
             .get_or_insert_with(ErrorExtensionValues::default)

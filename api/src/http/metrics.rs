@@ -17,7 +17,7 @@ use prometheus_client::registry::Registry;
 use subscriptions::change_log::ChangeLog;
 
 use super::Shared;
-use crate::error::ApiError;
+use crate::error::code_of;
 
 type Labels = [(&'static str, &'static str); 1];
 
@@ -128,9 +128,7 @@ impl Metrics {
     pub(crate) fn request(&self, took: Duration, errors: &[ServerError]) {
         self.request_seconds.observe(took.as_secs_f64());
         for error in errors {
-            let code = error
-                .source::<ApiError>()
-                .map_or("BAD_USER_INPUT", |error| error.code().as_str());
+            let code = code_of(error).as_str();
             self.errors.get_or_create(&[("code", code)]).inc();
         }
     }
