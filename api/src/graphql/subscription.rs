@@ -2,6 +2,7 @@
 
 use async_graphql::{Context, Subscription};
 use domain::forecast::SeriesKey;
+use domain::provider::ProviderKey;
 use futures_util::{Stream, StreamExt};
 use subscriptions::forecast::{self as streams, ForecastFilter};
 use time::OffsetDateTime;
@@ -44,7 +45,7 @@ impl Subscription {
         let filter = ForecastFilter {
             units: units.map(|units| units.into_iter().map(|unit| unit.0).collect()),
             providers: providers
-                .map(|keys| keys.iter().map(|key| query::provider_key(key)).collect())
+                .map(|keys| keys.iter().map(|key| provider_key(key)).collect())
                 .transpose()?,
             resolutions: resolutions.map(|all| all.into_iter().map(Into::into).collect()),
             from,
@@ -79,6 +80,14 @@ impl Subscription {
             }))
         }))
     }
+}
+
+/// No provider has a key that is none.
+fn provider_key(key: &str) -> Result<ProviderKey, ApiError> {
+    key.parse().map_err(|_| {
+        let message = format!("there is no provider {key:?}");
+        ApiError::unknown(message, Some("providers".to_owned()))
+    })
 }
 
 /// An error for a filter that names a unit or provider that does not exist:
