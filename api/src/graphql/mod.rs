@@ -8,7 +8,7 @@ mod types;
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use async_graphql::{Context, Schema};
+use async_graphql::{Context, Schema, SchemaBuilder};
 use domain::forecast::RangeError;
 use subscriptions::change_log::ChangeLog;
 
@@ -34,9 +34,16 @@ pub struct Limits {
 
 pub(crate) type SmartPulseSchema = Schema<Query, Mutation, Subscription>;
 
+/// The schema without anything behind it.
+fn build() -> SchemaBuilder<Query, Mutation, Subscription> {
+    Schema::build(Query, Mutation, Subscription)
+        .override_output_type_description::<query::Units>("Units, a page of them.")
+        .override_output_type_description::<query::Providers>("Providers, a page of them.")
+}
+
 /// The schema over a running change log.
 pub(crate) fn schema(log: ChangeLog, limits: Limits) -> SmartPulseSchema {
-    Schema::build(Query, Mutation, Subscription)
+    build()
         .limit_depth(limits.depth)
         .data(log)
         .data(limits)
@@ -45,7 +52,7 @@ pub(crate) fn schema(log: ChangeLog, limits: Limits) -> SmartPulseSchema {
 
 /// The schema's text, as `smartpulse schema` prints it.
 pub fn sdl() -> String {
-    let schema = Schema::build(Query, Mutation, Subscription).finish();
+    let schema = build().finish();
     let mut sdl = schema.sdl_with_options(async_graphql::SDLExportOptions::new());
     // One newline ends the file, however the exporter sees it.
     sdl.truncate(sdl.trim_end().len());

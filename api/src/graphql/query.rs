@@ -24,6 +24,8 @@ const LARGEST_PAGE: usize = 500;
 
 type UnitCursor = OpaqueCursor<(String, String)>;
 type ProviderCursor = OpaqueCursor<String>;
+pub(super) type Units = Connection<UnitCursor, Unit>;
+pub(super) type Providers = Connection<ProviderCursor, Provider>;
 
 pub(crate) struct Query;
 
@@ -100,7 +102,7 @@ impl Query {
         #[graphql(desc = "Only those after this cursor.")] after: Option<String>,
         #[graphql(desc = "At most so many, from the end; at most 500.")] last: Option<i32>,
         #[graphql(desc = "Only those before this cursor.")] before: Option<String>,
-    ) -> async_graphql::Result<Connection<UnitCursor, Unit>> {
+    ) -> async_graphql::Result<Units> {
         let filter = filter.unwrap_or_default().into();
         let order = match order_by.unwrap_or(UnitOrder::KeyAsc) {
             UnitOrder::KeyAsc => (UnitSort::Key, false),
@@ -115,6 +117,9 @@ impl Query {
             };
             let (name, key) = decode_cursor::<UnitCursor>(&cursor)?.0;
             let key = key.parse::<DomainUnitKey>().map_err(|_| bad_cursor())?;
+            if name.contains('\0') {
+                return Err(bad_cursor());
+            }
             Ok(Some((name, key)))
         };
         let (after, before) = (decode(after)?, decode(before)?);
@@ -159,7 +164,7 @@ impl Query {
         #[graphql(desc = "Only those after this cursor.")] after: Option<String>,
         #[graphql(desc = "At most so many, from the end; at most 500.")] last: Option<i32>,
         #[graphql(desc = "Only those before this cursor.")] before: Option<String>,
-    ) -> async_graphql::Result<Connection<ProviderCursor, Provider>> {
+    ) -> async_graphql::Result<Providers> {
         let page = Page::new(first, last)?;
         let decode = |cursor: Option<String>| -> Result<Option<ProviderKey>, ApiError> {
             let Some(cursor) = cursor else {
