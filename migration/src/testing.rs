@@ -173,9 +173,7 @@ async fn clone(admin: &DatabaseConnection, name: &str, template: &str) -> Result
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let made = admin
-            .execute_unprepared(&format!(
-                "CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy"
-            ))
+            .execute_unprepared(&format!("CREATE DATABASE {name} TEMPLATE {template}"))
             .await;
         match made {
             Ok(_) => return Ok(()),
