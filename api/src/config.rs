@@ -83,18 +83,17 @@ impl fmt::Display for DatabaseUrl {
         let Some((scheme, rest)) = self.0.split_once("://") else {
             return f.write_str("***");
         };
-        let (user, host) = match rest.rsplit_once('@') {
-            Some((user, host)) => (Some(user), host),
-            None => (None, rest),
-        };
         write!(f, "{scheme}://")?;
-        match user.map(|user| {
-            user.split_once(':')
-                .map_or((user, ""), |(name, _)| (name, ":***"))
-        }) {
-            Some((name, secret)) => write!(f, "{name}{secret}@")?,
-            None => {}
-        }
+        let host = match rest.rsplit_once('@') {
+            Some((user, host)) => {
+                match user.split_once(':') {
+                    Some((name, _)) => write!(f, "{name}:***@")?,
+                    None => write!(f, "{user}@")?,
+                }
+                host
+            }
+            None => rest,
+        };
         f.write_str(host.split('?').next().unwrap_or_default())
     }
 }
