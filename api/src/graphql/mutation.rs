@@ -92,7 +92,7 @@ impl Mutation {
         let mut runs = Vec::with_capacity(input.runs.len());
         for (i, run) in input.runs.into_iter().enumerate() {
             let provider = provider_key(&run.provider, i)?;
-            runs.push(run.to_domain(provider));
+            runs.push(run.into_domain(provider));
         }
         let issued: Vec<_> = runs.iter().map(|run| run.issued_at).collect();
         let request = SaveRequest {

@@ -268,7 +268,7 @@ pub(crate) struct ForecastPointInput {
 }
 
 impl ForecastRunInput {
-    pub(crate) fn to_domain(
+    pub(crate) fn into_domain(
         self,
         provider: domain::provider::ProviderKey,
     ) -> domain_forecast::NewRun {
