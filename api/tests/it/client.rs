@@ -79,6 +79,13 @@ impl Client {
         query: &str,
         variables: Value,
     ) -> Result<Socket, tungstenite::Error> {
+        let mut socket = self.try_connect(Value::Null).await?;
+        socket.start("1", query, variables).await?;
+        Ok(socket)
+    }
+
+    /// Opens a graphql-transport-ws connection, with what its init says.
+    pub(crate) async fn try_connect(&self, init: Value) -> Result<Socket, tungstenite::Error> {
         let mut request = format!("ws://{}/graphql/ws", self.address).into_client_request()?;
         let protocol = "graphql-transport-ws".parse().unwrap();
         request
@@ -86,14 +93,48 @@ impl Client {
             .insert("sec-websocket-protocol", protocol);
         let (stream, _) = tokio_tungstenite::connect_async(request).await?;
         let mut socket = Socket { stream };
-        socket.send(json!({ "type": "connection_init" })).await?;
+        let init = match init {
+            Value::Null => json!({ "type": "connection_init" }),
+            payload => json!({ "type": "connection_init", "payload": payload }),
+        };
+        socket.send(init).await?;
         let ack = socket.receive().await?;
         assert_eq!(ack["type"], "connection_ack", "{ack}");
-        let payload = json!({ "query": query, "variables": variables });
-        let subscribe = json!({ "type": "subscribe", "id": "1", "payload": payload });
-        socket.send(subscribe).await?;
         Ok(socket)
     }
+
+    /// The status and text at a path.
+    pub(crate) async fn get(&self, path: &str) -> (u16, String) {
+        let response = self.http.get(self.url(path)).send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    }
+
+    /// The status and JSON at a path.
+    pub(crate) async fn get_json(&self, path: &str) -> (u16, Value) {
+        let (status, text) = self.get(path).await;
+        (status, serde_json::from_str(&text).unwrap())
+    }
+
+    /// A metric by its name, summed over its labels, or one of its samples by
+    /// name and labels as they stand there; 0 for what has not been counted.
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        let (_, text) = self.get("/metrics").await;
+        text.lines()
+            .filter_map(|line| line.rsplit_once(' '))
+            .filter(|(sample, _)| *sample == name || sample.split('{').next() == Some(name))
+            .map(|(_, value)| value.parse::<f64>().unwrap())
+            .sum()
+    }
+}
+
+/// The code of the only error of an answer.
+#[track_caller]
+pub(crate) fn code(answer: &Value) -> &str {
+    let errors = answer["errors"].as_array();
+    assert_eq!(errors.map(Vec::len), Some(1), "{answer}");
+    answer["errors"][0]["extensions"]["code"]
+        .as_str()
+        .unwrap_or_else(|| panic!("no code: {answer}"))
 }
 
 pub(crate) struct Socket {
@@ -118,6 +159,30 @@ impl Socket {
                 Some(Err(error)) => return Err(error),
             }
         }
+    }
+
+    /// Begins an operation.
+    pub(crate) async fn start(
+        &mut self,
+        id: &str,
+        query: &str,
+        variables: Value,
+    ) -> Result<(), tungstenite::Error> {
+        let payload = json!({ "query": query, "variables": variables });
+        self.send(json!({ "type": "subscribe", "id": id, "payload": payload }))
+            .await
+    }
+
+    /// Ends an operation from this side.
+    pub(crate) async fn unsubscribe(&mut self, id: &str) {
+        self.send(json!({ "type": "complete", "id": id }))
+            .await
+            .unwrap();
+    }
+
+    /// The next message, whatever it is.
+    pub(crate) async fn message(&mut self) -> Result<Value, tungstenite::Error> {
+        self.receive().await
     }
 
     /// The payload of the next result, errors and all.

@@ -1,6 +1,6 @@
 //! Servers to test against: in this process, or a process of its own.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -56,6 +56,46 @@ pub(crate) use on_both;
 pub(crate) fn serve_args(url: &str, more: &[&str]) -> ServeArgs {
     let line = ["serve", "--listen", "127.0.0.1:0", "--database-url", url];
     smartpulse::cli::serve_args(line.into_iter().chain(more.iter().copied()))
+}
+
+/// A server over a database of its own.
+pub(crate) async fn started(kind: Kind) -> (TestDatabase, TestServer) {
+    let database = kind.database().await;
+    let server = TestServer::start(database.url()).await;
+    (database, server)
+}
+
+/// What another program writes: a script for the database's own command line.
+pub(crate) fn run_sql(url: &str, script: &str) {
+    let mut command = match url.strip_prefix("sqlite://") {
+        Some(file) => {
+            let mut command = Command::new("sqlite3");
+            command.args(["-bail", "-cmd", ".timeout 60000"]).arg(file);
+            command
+        }
+        None => {
+            let mut command = Command::new("psql");
+            command.args(["-q", "-v", "ON_ERROR_STOP=1", url]);
+            command
+        }
+    };
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("the database's command line is installed");
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(script.as_bytes()).unwrap();
+    drop(stdin);
+    assert!(child.wait().unwrap().success(), "{script}");
+}
+
+/// One run of the binary to its end.
+pub(crate) fn smartpulse(arguments: &[&str]) -> std::process::Output {
+    Command::new(env!("CARGO_BIN_EXE_smartpulse"))
+        .args(arguments)
+        .output()
+        .unwrap()
 }
 
 pub(crate) async fn connect(url: &str) -> Database {
