@@ -3,5 +3,11 @@
 #![cfg(test)]
 
 mod client;
+mod graphql;
+mod http;
+mod limits;
+mod live;
 mod ordering;
+mod real_data;
 mod server;
+mod wait;
