@@ -64,7 +64,12 @@ pub(crate) async fn run() {
 
 /// The real file where the tests have it, else one of its shape.
 fn spanish_file(folder: &Path) -> PathBuf {
-    if let Some(data) = std::env::var_os("SMARTPULSE_TEST_DATA") {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a bench is told where real data is"
+    )]
+    let data = std::env::var_os("SMARTPULSE_TEST_DATA");
+    if let Some(data) = data {
         return Path::new(&data).join("spain_2015_2018_hourly.csv.gz");
     }
     let path = folder.join("spain.csv");

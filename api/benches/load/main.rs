@@ -3,6 +3,8 @@
 //!
 //! `make bench` runs it; `cargo bench -p api --bench load -- http` runs a part.
 
+#![expect(clippy::print_stdout, reason = "its results are what it is run for")]
+
 mod bare;
 mod commits;
 mod http;

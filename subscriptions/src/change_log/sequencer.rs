@@ -90,10 +90,7 @@ impl Sequencer {
             *self.shared.numbered.lock() = Some(tick.page);
             self.shared.wake_tail.notify_one();
         }
-        self.shared.ticked.send_replace(Ticked {
-            covered,
-            head: head,
-        });
+        self.shared.ticked.send_replace(Ticked { covered, head });
         self.interval = if asked || tick.numbered > 0 {
             settings.busy_interval
         } else {
