@@ -1,5 +1,6 @@
 //! Each entity is selected from a freshly migrated database, so that entities
 //! and migrations cannot drift apart.
+#![cfg(test)]
 
 use entities::{
     change, forecast_curve, forecast_run, idempotency_key, provider, series, tick, unit,
