@@ -4,6 +4,7 @@
 
 #![cfg(test)]
 
+mod allocation;
 mod change_log;
 mod coalescing;
 mod forecast_value;
