@@ -286,7 +286,7 @@ mod tests {
             ("{ a b { c } }", 3),
             ("{ ...F ...F } fragment F on Q { a ... { b } }", 8),
             ("{ ...F } fragment F on Q { ...F a }", 3),
-            ("{ ...None } query Q { a }", 2),
+            ("query P { ...None } query Q { a }", 2),
         ] {
             let document = parse_query(text).unwrap();
             assert_eq!(count_selections(&document), expect, "{text}");

@@ -214,16 +214,20 @@ fn decode(row: &QueryResult, position: Position) -> Result<Change, DbErr> {
 /// touched day curves becomes changes here. Returns the head and how many were
 /// numbered.
 pub async fn number_pending(db: &impl ConnectionTrait) -> Result<(Position, u64), DbErr> {
-    let mut numbered = 0;
-    for sql in [
-        "UPDATE change SET position = (SELECT head FROM tick) + pending.ordinal \
-         FROM (SELECT id, row_number() OVER (ORDER BY id) AS ordinal FROM change WHERE position IS NULL) AS pending \
-         WHERE change.id = pending.id",
-        "INSERT INTO change (position, entity, operation, unit_type, unit_number, provider_key, resolution, \
+    const NUMBER: &str = "UPDATE change SET position = (SELECT head FROM tick) + pending.ordinal \
+         FROM (SELECT id, row_number() OVER (ORDER BY id) AS ordinal FROM change WHERE position IS NULL {which}) AS pending \
+         WHERE change.id = pending.id";
+    const FOLD: &str = "INSERT INTO change (position, entity, operation, unit_type, unit_number, provider_key, resolution, \
                              series_id, run_id, range_start, range_end, changed_at) \
          SELECT (SELECT head FROM tick) + ordinal, 'FORECAST', operation, unit_type, unit_number, provider_key, resolution, \
                 series_id, run_id, range_start, range_end, changed_at \
-         FROM touched_forecast_range",
+         FROM touched_forecast_range";
+    let mut numbered = 0;
+    for sql in [
+        &NUMBER.replace("{which}", "AND operation <> 'RESYNC'"),
+        FOLD,
+        // It voids what came before it: it comes last.
+        &NUMBER.replace("{which}", ""),
     ] {
         let rows = db.execute_unprepared(sql).await?.rows_affected();
         if rows > 0 {

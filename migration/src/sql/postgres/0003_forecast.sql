@@ -73,7 +73,7 @@ BEGIN
                                    OR n.first_period + json_array_length(n."values") > z.periods
                                    OR n.issued_at IS DISTINCT FROM r.issued_at
                                    -- Nothing nested, no string, no true or false, nothing beyond a double.
-                                   OR btrim(n."values"::text, E' \t\n\r') ~ '.[][{"tf].|[eE][+]?[0-9]{3}') AS malformed
+                                   OR btrim(n."values"::text, E' \t\n\r') ~ '.[][{"tf].|[eE][+]?[0-9]{3}|[0-9]{40}') AS malformed
                     FROM %2$s n
                     LEFT JOIN (SELECT id,
                                  CASE resolution WHEN 'PT15M' THEN 96 WHEN 'PT30M' THEN 48 ELSE 24 END AS periods,

@@ -1,7 +1,7 @@
 CREATE TABLE forecast_run (
     id          INTEGER PRIMARY KEY AUTOINCREMENT,
     provider_id INTEGER NOT NULL REFERENCES provider (id),
-    issued_at   TEXT    NOT NULL CHECK (issued_at GLOB '[0-9][0-9][0-9][0-9]-[0-1][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9].[0-9][0-9][0-9][0-9][0-9][0-9]Z'),
+    issued_at   TEXT    NOT NULL CHECK (strftime('%Y-%m-%dT%H:%M:%S', issued_at) IS substr(issued_at, 1, 19) AND issued_at GLOB '[0-9][0-9][0-9][0-9]-[0-1][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9].[0-9][0-9][0-9][0-9][0-9][0-9]Z'),
     received_at TEXT    NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%f000Z', 'now'))
                         CHECK (received_at GLOB '[0-9][0-9][0-9][0-9]-[0-1][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9].[0-9][0-9][0-9][0-9][0-9][0-9]Z')
 ) STRICT;
@@ -12,7 +12,7 @@ CREATE INDEX forecast_run_provider_id ON forecast_run (provider_id, issued_at);
 -- first_period of the day on; a null says nothing about its period.
 CREATE TABLE forecast_curve (
     series_id    INTEGER NOT NULL REFERENCES series (id),
-    day          TEXT    NOT NULL CHECK (day GLOB '[0-9][0-9][0-9][0-9]-[0-1][0-9]-[0-3][0-9]'),
+    day          TEXT    NOT NULL CHECK (day IS date(day)),
     issued_at    TEXT    NOT NULL CHECK (issued_at GLOB '[0-9][0-9][0-9][0-9]-[0-1][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9].[0-9][0-9][0-9][0-9][0-9][0-9]Z'),
     run_id       INTEGER NOT NULL REFERENCES forecast_run (id),
     first_period INTEGER NOT NULL CHECK (first_period >= 0),
@@ -31,7 +31,8 @@ CREATE TRIGGER forecast_curve_insert_checked BEFORE INSERT ON forecast_curve BEG
        OR instr(substr(ltrim(NEW."values", ' ' || char(9, 10, 13)), 2), '[') OR instr(NEW."values", '{')
        OR instr(NEW."values", '"') OR instr(NEW."values", 't') OR instr(NEW."values", 'f')
        OR NEW."values" GLOB '*[eE]*' AND (
-              NEW."values" GLOB '*[eE][0-9][0-9][0-9]*' OR NEW."values" GLOB '*[eE]+[0-9][0-9][0-9]*');
+              NEW."values" GLOB '*[eE][0-9][0-9][0-9]*' OR NEW."values" GLOB '*[eE]+[0-9][0-9][0-9]*')
+       OR NEW."values" GLOB '*[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]*';
 END;
 CREATE TRIGGER forecast_curve_update_checked BEFORE UPDATE ON forecast_curve BEGIN
     SELECT RAISE(ABORT, 'forecast_curve is malformed: values must be numbers or nulls, end with the day, and carry their run''s issued_at')
@@ -42,7 +43,8 @@ CREATE TRIGGER forecast_curve_update_checked BEFORE UPDATE ON forecast_curve BEG
        OR instr(substr(ltrim(NEW."values", ' ' || char(9, 10, 13)), 2), '[') OR instr(NEW."values", '{')
        OR instr(NEW."values", '"') OR instr(NEW."values", 't') OR instr(NEW."values", 'f')
        OR NEW."values" GLOB '*[eE]*' AND (
-              NEW."values" GLOB '*[eE][0-9][0-9][0-9]*' OR NEW."values" GLOB '*[eE]+[0-9][0-9][0-9]*');
+              NEW."values" GLOB '*[eE][0-9][0-9][0-9]*' OR NEW."values" GLOB '*[eE]+[0-9][0-9][0-9]*')
+       OR NEW."values" GLOB '*[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]*';
 END;
 
 -- Row triggers only note what was touched, which costs next to nothing; who
