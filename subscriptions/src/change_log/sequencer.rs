@@ -20,7 +20,12 @@ pub struct Sequencer {
     shared: Arc<Shared>,
     interval: Duration,
     scanned: Instant,
+    /// More than one writer waited for the last tick.
+    crowded: bool,
 }
+
+/// How long writers gather for a tick when there are many of them.
+const GATHERING: Duration = Duration::from_millis(1);
 
 /// A tick failed; what it would have numbered is left for the next.
 #[derive(Debug, Clone, Error)]
@@ -33,6 +38,7 @@ impl Sequencer {
             interval: shared.settings.busy_interval,
             shared,
             scanned: Instant::now(),
+            crowded: false,
         }
     }
 
@@ -40,8 +46,13 @@ impl Sequencer {
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), TickError> {
         while !stop.is_cancelled() {
             self.step().await?;
-            // A writer may have asked while the tick ran.
+            // A writer may have asked while the tick ran. Where several share ticks
+            // anyway, a moment lets more of them share the next: a tick each would
+            // cost the database as much as the writes do.
             if self.is_asked() {
+                if self.crowded {
+                    sleep(GATHERING).await;
+                }
                 continue;
             }
             tokio::select! {
