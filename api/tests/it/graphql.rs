@@ -374,6 +374,9 @@ async fn units_are_filtered(kind: Kind) {
         (json!({ "nameContains": "%" }), 1),
         (json!({ "nameContains": "_" }), 1),
         (json!({ "nameContains": "\\" }), 0),
+        (json!({ "nameContains": "Çeşme" }), 1),
+        (json!({ "nameContains": "eşM" }), 1),
+        (json!({ "nameContains": "ceşme" }), 0),
         (json!({ "nameContains": "a\u{0}" }), 0),
         (json!({ "nameContains": "" }), all),
         (

@@ -330,6 +330,39 @@ async fn only_queries_are_sent_by_get() {
     server.stop().await;
 }
 
+/// A page of another origin may ask a browser to open a socket; a program that
+/// is no browser, and a page of this server, say so or nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sockets_of_foreign_pages_are_refused() {
+    let (_database, server) = server().await;
+    let client = &server.client;
+    let own = client.url("");
+    for (origin, expect) in [
+        (own.as_str(), 101),
+        ("https://elsewhere.example", 403),
+        ("null", 403),
+        ("http://127.0.0.1:1", 403),
+    ] {
+        let request = client.http().get(client.url("/graphql/ws"));
+        let response = request
+            .header("origin", origin)
+            .header("connection", "upgrade")
+            .header("upgrade", "websocket")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+            .header("sec-websocket-protocol", "graphql-transport-ws")
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(response.status().as_u16(), expect, "{origin}");
+        if expect == 403 {
+            let answer: Value = response.json().await.unwrap();
+            assert_eq!(code(&answer), "BAD_USER_INPUT", "{origin}");
+        }
+    }
+    server.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_error_has_a_code() {
     let (_database, server) = server().await;
