@@ -3,9 +3,9 @@
 use async_graphql::{Context, Subscription};
 use domain::forecast::SeriesKey;
 use domain::provider::ProviderKey;
-use futures_util::{Stream, StreamExt};
 use subscriptions::forecast::{self as streams, ForecastFilter};
 use time::OffsetDateTime;
+use tokio_stream::{Stream, StreamExt};
 
 use super::types::change::{ForecastChange, ForecastLive};
 use super::types::forecast::Forecast;

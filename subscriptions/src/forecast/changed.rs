@@ -6,8 +6,8 @@ use domain::change::{self, Change, ForecastChange, Operation, Position, Subject}
 use domain::forecast::{Point, Resolution, RunDay, SeriesKey};
 use domain::provider::ProviderKey;
 use domain::unit::UnitKey;
-use futures_util::Stream;
 use time::OffsetDateTime;
+use tokio_stream::Stream;
 
 use super::StreamError;
 use crate::change_log::ChangeLog;

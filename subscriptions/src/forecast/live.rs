@@ -2,7 +2,7 @@
 
 use domain::change::Subject;
 use domain::forecast::{Curve, DeliveryRange, SeriesKey, View};
-use futures_util::Stream;
+use tokio_stream::Stream;
 
 use super::StreamError;
 use crate::change_log::ChangeLog;
