@@ -16,7 +16,7 @@ CREATE TABLE forecast_curve (
     issued_at    TEXT    NOT NULL,
     run_id       INTEGER NOT NULL REFERENCES forecast_run (id),
     first_period INTEGER NOT NULL CHECK (first_period >= 0),
-    "values"     TEXT    NOT NULL CHECK (json_array_length("values") BETWEEN 1 AND 96),
+    "values"     TEXT    NOT NULL CHECK (json_valid("values") AND json_array_length("values") BETWEEN 1 AND 96),
     PRIMARY KEY (series_id, day, issued_at, run_id)
 ) STRICT, WITHOUT ROWID;
 
