@@ -187,7 +187,13 @@ impl Hub {
     /// Distributes one change. Called by the tail only, in the log's order.
     pub(crate) fn publish(&self, event: Arc<Event>) {
         let mut state = self.inner.state.lock();
+        let follows = event.change.position.number == state.published.number + 1;
         state.published = event.change.position;
+        if !follows {
+            // A tail that broke off half-way leaves a gap: the log has what is missing.
+            self.inner.cut_off_all(&mut state);
+            return;
+        }
         let Subject::Forecast(forecast) = &event.change.subject else {
             return;
         };
@@ -233,6 +239,17 @@ impl Hub {
 }
 
 impl Inner {
+    /// Sends every subscriber to the log.
+    fn cut_off_all(&self, state: &mut State) {
+        for queue in state.topics.values().flat_map(FxHashMap::values) {
+            if !queue.end.lagged.swap(true, Ordering::SeqCst) {
+                self.metrics.lagged.inc();
+            }
+        }
+        state.topics.clear();
+        self.count_topics(state);
+    }
+
     fn count_topics(&self, state: &State) {
         let topics = i64::try_from(state.topics.len()).unwrap_or(i64::MAX);
         self.metrics.topics.set(topics);
@@ -285,5 +302,56 @@ impl Drop for Subscriber {
         }
         self.hub.metrics.subscribers.dec();
         self.hub.count_topics(&state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::change::{Epoch, ForecastChange, Operation};
+    use domain::forecast::{Resolution, SeriesKey};
+    use time::OffsetDateTime;
+
+    use super::*;
+
+    fn at(number: u64) -> Position {
+        Position {
+            epoch: Epoch(1),
+            number,
+        }
+    }
+
+    fn event(number: u64) -> Arc<Event> {
+        Arc::new(Event::new(Change {
+            position: at(number),
+            operation: Operation::Insert,
+            changed_at: OffsetDateTime::UNIX_EPOCH,
+            subject: Subject::Forecast(ForecastChange {
+                series: SeriesKey {
+                    unit: "plant:1".parse().unwrap(),
+                    provider: "p".parse().unwrap(),
+                    resolution: Resolution::Hour,
+                },
+                series_id: 1,
+                run_id: 1,
+                from: OffsetDateTime::UNIX_EPOCH,
+                to: OffsetDateTime::UNIX_EPOCH,
+            }),
+        }))
+    }
+
+    #[test]
+    fn a_gap_sends_every_subscriber_to_the_log() {
+        let hub = Hub::new(at(4), 8, HubMetrics::default());
+        let mut subscriber = hub.join(vec![Topic::Forecasts]);
+        hub.publish(event(5));
+        hub.publish(event(7));
+        let first = subscriber.try_recv();
+        assert!(matches!(first, Some(Received::Event(event)) if event.change.position == at(5)));
+        assert!(matches!(subscriber.try_recv(), Some(Received::Lagged)));
+        // Who joins now reads the log up to here, and goes on live.
+        let mut again = hub.join(vec![Topic::Forecasts]);
+        assert_eq!(again.joined_at(), at(7));
+        hub.publish(event(8));
+        assert!(matches!(again.try_recv(), Some(Received::Event(_))));
     }
 }

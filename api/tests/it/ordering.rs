@@ -640,9 +640,6 @@ async fn a_killed_server_goes_on_where_it_was(kind: Kind) {
                 .unwrap()
         }
     };
-    if kind == Kind::Postgres {
-        // The template is migrated; `serve` finds nothing to do.
-    }
     let mut process = start().await;
     let position = process.client.prepare(UNITS).await;
     let (server, watch_server) = watch::channel(process.client.clone());
