@@ -8,7 +8,8 @@ use entities::provider;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{
     ActiveValue::{NotSet, Set},
-    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder,
+    QuerySelect,
 };
 use thiserror::Error;
 
@@ -135,6 +136,16 @@ pub async fn page(
 
 /// Creates or updates providers, all or none. A name that is already so changes nothing.
 pub async fn upsert(db: &Database, providers: &[ProviderUpsert]) -> Result<Receipt, ProviderError> {
+    validate(providers)?;
+    let txn = db.begin().await?;
+    if let Err(error) = write(&txn, providers).await {
+        txn.rollback().await?;
+        return Err(error);
+    }
+    Ok(change::commit(txn).await?)
+}
+
+fn validate(providers: &[ProviderUpsert]) -> Result<(), ProviderError> {
     let mut violations = Vec::new();
     for (i, input) in providers.iter().enumerate() {
         if let Some(fault) = input.name.as_deref().and_then(fault_of_name) {
@@ -151,7 +162,15 @@ pub async fn upsert(db: &Database, providers: &[ProviderUpsert]) -> Result<Recei
         violations.truncate(Violation::MOST);
         return Err(ProviderError::Invalid(violations));
     }
-    let txn = db.begin().await?;
+    Ok(())
+}
+
+/// The same inside a transaction, which is to be rolled back after an error.
+pub async fn write(
+    txn: &DatabaseTransaction,
+    providers: &[ProviderUpsert],
+) -> Result<(), ProviderError> {
+    validate(providers)?;
     // In order of their keys, so that two callers cannot wait for each other.
     let mut inputs: Vec<_> = providers.iter().collect();
     inputs.sort_by(|a, b| a.key.cmp(&b.key));
@@ -169,8 +188,8 @@ pub async fn upsert(db: &Database, providers: &[ProviderUpsert]) -> Result<Recei
         }
         provider::Entity::insert(row)
             .on_conflict(on_conflict)
-            .exec_without_returning(&txn)
+            .exec_without_returning(txn)
             .await?;
     }
-    Ok(change::commit(txn).await?)
+    Ok(())
 }

@@ -11,6 +11,7 @@ mod issue_rule;
 mod long;
 mod mapping;
 mod mwh;
+mod read_ahead;
 mod reject;
 mod runs;
 mod table;
@@ -28,11 +29,13 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use domain::change;
 use domain::database::Database;
-use domain::forecast::{self, NewRun, SaveRequest};
+use domain::forecast::{self, ForecastError, NewRun, SaveRequest, Written};
 use domain::provider::{self, ProviderUpsert};
 use domain::unit::{self, Patch, UnitUpsert};
 use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
+use sea_orm::DatabaseTransaction;
 use time::OffsetDateTime;
 
 use mapping::Mapping;
@@ -97,10 +100,9 @@ impl fmt::Display for Summary {
     }
 }
 
-/// Imports a file as the viewer named `import`, in one transaction.
-///
-/// Units and providers are created or updated just before, and only once the
-/// file has been read and its rejected rows accepted.
+/// Imports a file as the viewer named `import`, in one transaction with the
+/// units and providers that it brings, once it has been read and its rejected
+/// rows are accepted.
 pub(crate) async fn run(
     db: &Database,
     args: &ImportArgs,
@@ -128,15 +130,22 @@ pub(crate) async fn run(
     bar.set_style(style("{spinner} writing {msg} {elapsed}"));
     bar.set_message(format!("{} runs", HumanCount(runs.len() as u64)));
     bar.enable_steady_tick(Duration::from_millis(100));
-    declare(db, mapping.as_ref(), args.create, &runs).await?;
     let request = SaveRequest {
         runs,
         idempotency_key: None,
     };
-    let saved = forecast::save(db, "import", &request, now).await?;
+    let txn = db.begin().await.map_err(ForecastError::from)?;
+    let written = match write(&txn, mapping.as_ref(), args.create, &request, now).await {
+        Ok(written) => written,
+        Err(error) => {
+            txn.rollback().await.map_err(ForecastError::from)?;
+            return Err(error);
+        }
+    };
+    change::commit(txn).await.map_err(ForecastError::from)?;
     Ok(Summary {
-        runs: saved.run_ids.len(),
-        values: saved.values,
+        runs: written.run_ids.len(),
+        values: written.values,
         rejects,
         elapsed_reading,
         elapsed_writing: begun.elapsed(),
@@ -160,10 +169,22 @@ fn read(
     Ok((runs, rejects))
 }
 
+/// Writes the units and providers first, then the runs that need them.
+async fn write(
+    txn: &DatabaseTransaction,
+    mapping: Option<&Mapping>,
+    create: bool,
+    request: &SaveRequest,
+    now: OffsetDateTime,
+) -> Result<Written, ImportError> {
+    declare(txn, mapping, create, &request.runs).await?;
+    Ok(forecast::write(txn, "import", request, now).await?)
+}
+
 /// Creates or updates what the mapping declares; and, if asked to, what the
 /// runs name besides, of which nothing is changed where it exists.
 async fn declare(
-    db: &Database,
+    txn: &DatabaseTransaction,
     mapping: Option<&Mapping>,
     create: bool,
     runs: &[NewRun],
@@ -193,10 +214,10 @@ async fn declare(
         }));
     }
     if !units.is_empty() {
-        unit::upsert(db, &units).await?;
+        unit::write(txn, &units).await?;
     }
     if !providers.is_empty() {
-        provider::upsert(db, &providers).await?;
+        provider::write(txn, &providers).await?;
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ use flate2::bufread::MultiGzDecoder;
 use indicatif::ProgressBar;
 
 use super::ImportError;
+use super::read_ahead::ReadAhead;
 use super::reject::{Fault, Reject};
 
 /// An open file behind its header.
@@ -32,7 +33,7 @@ impl Table {
         let file = File::open(path).map_err(failed)?;
         let mut file = BufReader::with_capacity(BUFFER_BYTES, bar.wrap_read(file));
         let text: Box<dyn Read> = if file.fill_buf().map_err(failed)?.starts_with(&GZIP_MAGIC) {
-            Box::new(MultiGzDecoder::new(file))
+            Box::new(ReadAhead::new(MultiGzDecoder::new(file)).map_err(failed)?)
         } else {
             Box::new(file)
         };

@@ -291,6 +291,25 @@ async fn unknown_units_and_providers_are_created_when_asked_only() {
 }
 
 #[tokio::test]
+async fn what_a_refused_import_declares_is_not_there() {
+    for bench in Bench::each().await {
+        let declared = format!(
+            "{}[[unit]]\nkey = \"plant:1\"\nname = \"New\"\ntime_zone = \"UTC\"\n",
+            mapping("Start", "")
+        );
+        let args = ImportArgs {
+            mapping: Some(bench.file("mapping.toml", &declared)),
+            ..args(bench.file("wide.csv", "Start,A\n2024-05-01 10:00,1\n"))
+        };
+        let error = run(&bench.db, &args, NOW).await.unwrap_err();
+        assert!(matches!(error, ImportError::UnknownProvider(_)), "{error}");
+        for table in ["unit", "series", "change"] {
+            assert_eq!(bench.count(table).await, 0, "{table}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_file_in_another_form_is_refused() {
     let bench = Bench::on(TestDatabase::sqlite().await).await;
     for (header, expect) in [

@@ -18,7 +18,9 @@ pub use curve::{Curve, Point};
 pub use day::{Day, DeliveryRange, RangeError};
 pub use overlay::{DayCurve, Overlay, Source, Version};
 pub use resolution::{ParseResolutionError, Resolution};
-pub use save::{NewRun, RunValues, SaveRequest, Saved, forget_idempotency_keys, save};
+pub use save::{
+    NewRun, RunValues, SaveRequest, Saved, Written, forget_idempotency_keys, save, write,
+};
 pub use series::SeriesKey;
 pub use store::{DayHistory, RunDay, run, written};
 pub use view::{DayKey, Forecasts, ForecastsSettings, View};

@@ -65,6 +65,15 @@ const IDEMPOTENCY_SPAN: Duration = Duration::hours(24);
 /// No unit produces more than this in a delivery period, in MWh.
 const MOST_MWH: f64 = 1e12;
 
+/// What was written, and is to be committed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Written {
+    /// The runs' ids, in the order given.
+    pub run_ids: Vec<i64>,
+    /// Delivery periods that were given a value.
+    pub values: usize,
+}
+
 /// Saves every run or none, as the viewer named `viewer`.
 ///
 /// Fails with [`ForecastError::Invalid`], naming every bad value, or when a
@@ -76,11 +85,9 @@ pub async fn save(
     now: OffsetDateTime,
 ) -> Result<Saved, ForecastError> {
     let days = check(request, now)?;
-    let values = days.iter().flatten().map(|day| day.filled).sum();
     let txn = db.begin().await?;
-    let outcome = write(&txn, viewer, request, days, now).await;
-    let run_ids = match outcome {
-        Ok(run_ids) => run_ids,
+    let written = match write_checked(&txn, viewer, request, days, now).await {
+        Ok(written) => written,
         Err(error) => {
             // The caller is told why; the connection goes back clean either way.
             txn.rollback().await?;
@@ -89,26 +96,40 @@ pub async fn save(
     };
     let receipt = change::commit(txn).await?;
     Ok(Saved {
-        run_ids,
-        values,
+        run_ids: written.run_ids,
+        values: written.values,
         receipt,
     })
 }
 
-async fn write(
+/// The same inside a transaction, which is to be rolled back after an error.
+pub async fn write(
     txn: &DatabaseTransaction,
     viewer: &str,
     request: &SaveRequest,
-    days: Vec<Vec<CheckedDay>>,
     now: OffsetDateTime,
-) -> Result<Vec<i64>, ForecastError> {
+) -> Result<Written, ForecastError> {
+    write_checked(txn, viewer, request, check(request, now)?, now).await
+}
+
+async fn write_checked(
+    txn: &DatabaseTransaction,
+    viewer: &str,
+    request: &SaveRequest,
+    days: Vec<Vec<NewVersion<'_>>>,
+    now: OffsetDateTime,
+) -> Result<Written, ForecastError> {
+    let values = days.iter().flatten().map(NewVersion::filled).sum();
     if let Some(key) = &request.idempotency_key
         && let Some(answered) = claim(txn, viewer, key, &fingerprint(request), now).await?
     {
-        return Ok(answered.run_ids);
+        return Ok(Written {
+            run_ids: answered.run_ids,
+            values,
+        });
     }
     let series = draw_series(txn, request).await?;
-    let rows: Vec<RunRows> = request
+    let rows: Vec<RunRows<'_>> = request
         .runs
         .iter()
         .zip(days)
@@ -118,7 +139,7 @@ async fn write(
                 provider_id: series.provider_id,
                 issued_at: to_microsecond(run.issued_at.unwrap_or(now)),
                 series_id: series.id,
-                days: days.into_iter().map(CheckedDay::into_version).collect(),
+                days,
             }
         })
         .collect();
@@ -129,7 +150,7 @@ async fn write(
         };
         remember(txn, viewer, key, &answer).await?;
     }
-    Ok(run_ids)
+    Ok(Written { run_ids, values })
 }
 
 fn key_of(run: &NewRun) -> SeriesKey {
@@ -145,30 +166,11 @@ fn to_microsecond(at: OffsetDateTime) -> OffsetDateTime {
     at - Duration::nanoseconds(i64::from(at.nanosecond() % 1000))
 }
 
-/// The values of one UTC day of a run, checked.
-struct CheckedDay {
-    day: Day,
-    first_period: usize,
-    values: Vec<Option<f64>>,
-    filled: usize,
-}
-
-impl CheckedDay {
-    fn into_version(self) -> NewVersion {
-        NewVersion {
-            day: self.day,
-            first_period: i16::try_from(self.first_period).unwrap_or(i16::MAX),
-            values: serde_json::to_string(&self.values)
-                .unwrap_or_else(|error| unreachable!("numbers and nulls are JSON: {error}")),
-        }
-    }
-}
-
 /// Every bad value of the request, or the runs cut into UTC days.
 fn check(
     request: &SaveRequest,
     now: OffsetDateTime,
-) -> Result<Vec<Vec<CheckedDay>>, ForecastError> {
+) -> Result<Vec<Vec<NewVersion<'_>>>, ForecastError> {
     let mut violations = Vec::new();
     if request.runs.is_empty() {
         violations.push(Violation::new("runs", "give at least one run"));
@@ -201,7 +203,11 @@ fn check(
     Err(ForecastError::Invalid(violations))
 }
 
-fn check_run(run: &NewRun, i: usize, violations: &mut Vec<Violation>) -> Vec<CheckedDay> {
+fn check_run<'a>(
+    run: &'a NewRun,
+    i: usize,
+    violations: &mut Vec<Violation>,
+) -> Vec<NewVersion<'a>> {
     let step = run.resolution.seconds();
     let mut wrong = |field: String, message: String| {
         if violations.len() <= Violation::MOST {
@@ -225,11 +231,14 @@ fn check_run(run: &NewRun, i: usize, violations: &mut Vec<Violation>) -> Vec<Che
         (!mwh.is_finite() || mwh.abs() > MOST_MWH)
             .then(|| "must be a finite number of MWh, at most 1e12".to_owned())
     };
-    // Delivery starts in seconds, with their values.
-    let mut points: Vec<(i64, f64)> = Vec::new();
     match &run.values {
-        RunValues::Unclear(message) => wrong("points".into(), (*message).to_owned()),
+        RunValues::Unclear(message) => {
+            wrong("points".into(), (*message).to_owned());
+            Vec::new()
+        }
         RunValues::Points(given) => {
+            // Delivery starts in seconds, with their values.
+            let mut points: Vec<(i64, f64)> = Vec::with_capacity(given.len());
             let mut seen = HashSet::with_capacity(given.len());
             for (j, (start, mwh)) in given.iter().enumerate() {
                 if let Some(message) = misplaced(*start) {
@@ -245,7 +254,11 @@ fn check_run(run: &NewRun, i: usize, violations: &mut Vec<Violation>) -> Vec<Che
                 }
                 points.push((start.unix_timestamp(), *mwh));
             }
+            if points.is_empty() {
+                wrong("points".into(), NO_VALUE.into());
+            }
             points.sort_by_key(|(start, _)| *start);
+            cut_points(&points, step)
         }
         RunValues::From { start, values } => {
             if let Some(message) = misplaced(*start) {
@@ -263,45 +276,62 @@ fn check_run(run: &NewRun, i: usize, violations: &mut Vec<Violation>) -> Vec<Che
                     "delivery times lie between 1970 and 2200".into(),
                 );
             }
-            for ((j, mwh), place) in values.iter().enumerate().zip(0i64..) {
-                let Some(mwh) = *mwh else { continue };
-                if let Some(message) = bad_number(mwh) {
+            for (j, mwh) in values.iter().enumerate() {
+                if let Some(message) = mwh.and_then(bad_number) {
                     wrong(format!("values[{j}]"), message);
                 }
-                points.push((seconds.saturating_add(place.saturating_mul(step)), mwh));
             }
+            let days = cut_values(seconds, values, step);
+            if days.is_empty() {
+                wrong("values".into(), NO_VALUE.into());
+            }
+            days
         }
     }
-    if points.is_empty() && !matches!(run.values, RunValues::Unclear(_)) {
-        let field = match run.values {
-            RunValues::From { .. } => "values",
-            _ => "points",
-        };
-        wrong(field.into(), "a run has at least one value".into());
-    }
-    cut(&points, step)
+}
+
+const NO_VALUE: &str = "a run has at least one value";
+
+/// The place in its day of the delivery period that begins then.
+fn period_of(seconds: i64, step: i64) -> usize {
+    usize::try_from(seconds.rem_euclid(DAY_SECONDS) / step).unwrap_or(0)
 }
 
 /// Cuts sorted points into UTC days, from each day's first value to its last.
-fn cut(points: &[(i64, f64)], step: i64) -> Vec<CheckedDay> {
+fn cut_points(points: &[(i64, f64)], step: i64) -> Vec<NewVersion<'static>> {
     points
         .chunk_by(|a, b| Day::of(a.0) == Day::of(b.0))
         .map(|of_day| {
-            let period = |at: i64| usize::try_from(at.rem_euclid(DAY_SECONDS) / step).unwrap_or(0);
-            let first_period = period(of_day[0].0);
-            let last_period = period(of_day[of_day.len() - 1].0);
+            let first_period = period_of(of_day[0].0, step);
+            let last_period = period_of(of_day[of_day.len() - 1].0, step);
             let mut values = vec![None; last_period - first_period + 1];
             for (start, mwh) in of_day {
-                values[period(*start) - first_period] = Some(*mwh);
+                values[period_of(*start, step) - first_period] = Some(*mwh);
             }
-            CheckedDay {
-                day: Day::of(of_day[0].0),
-                first_period,
-                values,
-                filled: of_day.len(),
-            }
+            NewVersion::new(Day::of(of_day[0].0), first_period, values)
         })
         .collect()
+}
+
+/// Cuts consecutive values into UTC days, from each day's first value to its last.
+fn cut_values(start: i64, values: &[Option<f64>], step: i64) -> Vec<NewVersion<'_>> {
+    let day_periods = usize::try_from(DAY_SECONDS / step).unwrap_or(usize::MAX);
+    let mut versions = Vec::with_capacity(values.len() / day_periods + 2);
+    let (mut first_period, mut rest) = (period_of(start, step), values);
+    for day in Day::of(start).0.. {
+        let (of_day, later) = rest.split_at(rest.len().min(day_periods - first_period));
+        if let Some(first) = of_day.iter().position(Option::is_some)
+            && let Some(last) = of_day.iter().rposition(Option::is_some)
+        {
+            let filled = &of_day[first..=last];
+            versions.push(NewVersion::new(Day(day), first_period + first, filled));
+        }
+        if later.is_empty() {
+            break;
+        }
+        (first_period, rest) = (0, later);
+    }
+    versions
 }
 
 /// Each series of the request, drawn if need be.

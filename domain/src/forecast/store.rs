@@ -1,7 +1,8 @@
 //! Versions of day curves in the database.
 
+use std::borrow::Cow;
+
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement, Value};
-use serde_json::value::RawValue;
 use time::macros::datetime;
 use time::{Date, OffsetDateTime};
 
@@ -239,30 +240,51 @@ where
     values.collect::<Vec<T>>().into()
 }
 
-fn lines<'a>(texts: impl Iterator<Item = &'a str>) -> String {
-    let mut lines = String::new();
-    for text in texts {
-        if !lines.is_empty() {
-            lines.push('\n');
-        }
-        lines.push_str(text);
-    }
-    lines
-}
-
 /// A run about to be written: its head, and its day curves.
-pub(super) struct RunRows {
+pub(super) struct RunRows<'a> {
     pub provider_id: i64,
     pub issued_at: OffsetDateTime,
     pub series_id: i64,
-    pub days: Vec<NewVersion>,
+    pub days: Vec<NewVersion<'a>>,
 }
 
-/// One version about to be written; `values` is its JSON array.
-pub(super) struct NewVersion {
-    pub day: Day,
-    pub first_period: i16,
-    pub values: String,
+/// One version about to be written: its values from `first_period` of the day on.
+pub(super) struct NewVersion<'a> {
+    day: Day,
+    first_period: i16,
+    values: Cow<'a, [Option<f64>]>,
+}
+
+impl<'a> NewVersion<'a> {
+    pub(super) fn new(
+        day: Day,
+        first_period: usize,
+        values: impl Into<Cow<'a, [Option<f64>]>>,
+    ) -> Self {
+        Self {
+            day,
+            first_period: i16::try_from(first_period).unwrap_or(i16::MAX),
+            values: values.into(),
+        }
+    }
+
+    /// Delivery periods that it gives a value.
+    pub(super) fn filled(&self) -> usize {
+        self.values.iter().flatten().count()
+    }
+
+    /// As the table keeps them.
+    fn values_json(&self) -> String {
+        serde_json::to_string(&self.values)
+            .unwrap_or_else(|error| unreachable!("numbers and nulls are JSON: {error}"))
+    }
+}
+
+/// A version and the run that it belongs to.
+struct VersionRow<'a> {
+    run: &'a RunRows<'a>,
+    run_id: i64,
+    version: &'a NewVersion<'a>,
 }
 
 /// Rows of one statement: few enough to keep a statement's memory bounded.
@@ -271,36 +293,55 @@ const ROWS_A_STATEMENT: usize = 20_000;
 /// Writes runs and their versions, and returns the runs' ids in the same order.
 pub(super) async fn insert(
     db: &impl ConnectionTrait,
-    runs: &[RunRows],
+    runs: &[RunRows<'_>],
     received_at: OffsetDateTime,
 ) -> Result<Vec<i64>, DbErr> {
+    let backend = db.get_database_backend();
     let mut ids = Vec::with_capacity(runs.len());
     for chunk in runs.chunks(ROWS_A_STATEMENT) {
-        ids.extend(insert_runs(db, chunk, received_at).await?);
+        ids.extend(match backend {
+            DbBackend::Postgres => insert_runs_postgres(db, chunk, received_at).await?,
+            _ => insert_runs_sqlite(db, chunk, received_at).await?,
+        });
     }
     let mut rows = Vec::new();
     for (run, id) in runs.iter().zip(&ids) {
         for version in &run.days {
-            rows.push((run, *id, version));
+            rows.push(VersionRow {
+                run,
+                run_id: *id,
+                version,
+            });
         }
     }
     // In the order of the table: neighbours land on the same pages.
-    rows.sort_by_key(|(run, id, version)| (run.series_id, version.day, run.issued_at, *id));
-    for chunk in rows.chunks(ROWS_A_STATEMENT) {
-        insert_versions(db, chunk).await?;
+    rows.sort_by_key(|row| {
+        (
+            row.run.series_id,
+            row.version.day,
+            row.run.issued_at,
+            row.run_id,
+        )
+    });
+    match backend {
+        DbBackend::Postgres => {
+            for chunk in rows.chunks(ROWS_A_STATEMENT) {
+                insert_versions_postgres(db, chunk).await?;
+            }
+        }
+        _ => insert_versions_sqlite(db, &rows).await?,
     }
     Ok(ids)
 }
 
-async fn insert_runs(
+async fn insert_runs_postgres(
     db: &impl ConnectionTrait,
-    runs: &[RunRows],
+    runs: &[RunRows<'_>],
     received_at: OffsetDateTime,
 ) -> Result<Vec<i64>, DbErr> {
-    let backend = db.get_database_backend();
-    let statement = match backend {
-        DbBackend::Postgres => Statement::from_sql_and_values(
-            backend,
+    let mut ids = db
+        .query_all_raw(Statement::from_sql_and_values(
+            DbBackend::Postgres,
             "INSERT INTO forecast_run (provider_id, issued_at, received_at) \
              SELECT r.provider_id, r.issued_at, $3 \
              FROM unnest($1::bigint[], $2::timestamptz[]) WITH ORDINALITY AS r (provider_id, issued_at, place) \
@@ -310,22 +351,7 @@ async fn insert_runs(
                 array(runs.iter().map(|run| run.issued_at)),
                 received_at.into(),
             ],
-        ),
-        _ => {
-            let rows: Vec<_> = runs
-                .iter()
-                .map(|run| (run.provider_id, sqlite_instant(run.issued_at)))
-                .collect();
-            Statement::from_sql_and_values(
-                backend,
-                "INSERT INTO forecast_run (provider_id, issued_at, received_at) \
-                 SELECT r.value ->> 0, r.value ->> 1, ?2 FROM json_each(?1) r WHERE true ORDER BY r.key RETURNING id",
-                [json(&rows)?, instant(backend, received_at)],
-            )
-        }
-    };
-    let mut ids = db
-        .query_all_raw(statement)
+        ))
         .await?
         .iter()
         .map(|row| row.try_get("", "id"))
@@ -335,51 +361,99 @@ async fn insert_runs(
     Ok(ids)
 }
 
-async fn insert_versions(
+async fn insert_runs_sqlite(
     db: &impl ConnectionTrait,
-    rows: &[(&RunRows, i64, &NewVersion)],
+    runs: &[RunRows<'_>],
+    received_at: OffsetDateTime,
+) -> Result<Vec<i64>, DbErr> {
+    let rows: Vec<_> = runs
+        .iter()
+        .map(|run| (run.provider_id, sqlite_instant(run.issued_at)))
+        .collect();
+    let inserted = db
+        .execute_raw(Statement::from_sql_and_values(
+            DbBackend::Sqlite,
+            "INSERT INTO forecast_run (provider_id, issued_at, received_at) \
+             SELECT r.value ->> 0, r.value ->> 1, ?2 FROM json_each(?1) r ORDER BY r.key",
+            [json(&rows)?, instant(DbBackend::Sqlite, received_at)],
+        ))
+        .await?;
+    // Nobody else writes meanwhile: AUTOINCREMENT drew them one after the other.
+    let last = inserted.last_insert_id().cast_signed();
+    let count = inserted.rows_affected().cast_signed();
+    Ok((last - count + 1..=last).collect())
+}
+
+async fn insert_versions_postgres(
+    db: &impl ConnectionTrait,
+    rows: &[VersionRow<'_>],
 ) -> Result<(), DbErr> {
-    let backend = db.get_database_backend();
-    let statement = match backend {
-        DbBackend::Postgres => Statement::from_sql_and_values(
-            backend,
-            "INSERT INTO forecast_curve (series_id, day, issued_at, run_id, first_period, \"values\") \
-             SELECT * FROM unnest($1::bigint[], $2::date[], $3::timestamptz[], $4::bigint[], $5::smallint[], string_to_array($6, chr(10))::json[])",
-            [
-                array(rows.iter().map(|(run, ..)| run.series_id)),
-                array(rows.iter().map(|(_, _, version)| version.day.date())),
-                array(rows.iter().map(|(run, ..)| run.issued_at)),
-                array(rows.iter().map(|(_, id, _)| *id)),
-                array(rows.iter().map(|(_, _, version)| version.first_period)),
-                // One text is cheaper to send than thousands; none of them has a line break.
-                lines(rows.iter().map(|(_, _, version)| version.values.as_str())).into(),
-            ],
-        ),
-        _ => {
-            let rows = rows
-                .iter()
-                .map(|(run, id, version)| {
-                    Ok((
-                        run.series_id,
-                        version.day.to_string(),
-                        sqlite_instant(run.issued_at),
-                        id,
-                        version.first_period,
-                        RawValue::from_string(version.values.clone())?,
-                    ))
-                })
-                .collect::<Result<Vec<_>, serde_json::Error>>()
-                .map_err(|error| DbErr::Json(error.to_string()))?;
-            Statement::from_sql_and_values(
-                backend,
-                "INSERT INTO forecast_curve (series_id, day, issued_at, run_id, first_period, \"values\") \
-                 SELECT r.value ->> 0, r.value ->> 1, r.value ->> 2, r.value ->> 3, r.value ->> 4, r.value -> 5 FROM json_each(?1) r",
-                [json(&rows)?],
-            )
-        }
-    };
-    db.execute_raw(statement).await?;
+    db.execute_raw(Statement::from_sql_and_values(
+        DbBackend::Postgres,
+        "INSERT INTO forecast_curve (series_id, day, issued_at, run_id, first_period, \"values\") \
+         SELECT * FROM unnest($1::bigint[], $2::date[], $3::timestamptz[], $4::bigint[], $5::smallint[], string_to_array($6, chr(10))::json[])",
+        [
+            array(rows.iter().map(|row| row.run.series_id)),
+            array(rows.iter().map(|row| row.version.day.date())),
+            array(rows.iter().map(|row| row.run.issued_at)),
+            array(rows.iter().map(|row| row.run_id)),
+            array(rows.iter().map(|row| row.version.first_period)),
+            // One text is cheaper to send than thousands; none of them has a line break.
+            rows.iter()
+                .map(|row| row.version.values_json())
+                .collect::<Vec<_>>()
+                .join("\n")
+                .into(),
+        ],
+    ))
+    .await?;
     Ok(())
+}
+
+/// Rows of one statement on SQLite, at most; a power of two.
+const ROWS_A_BATCH: usize = 128;
+
+async fn insert_versions_sqlite(
+    db: &impl ConnectionTrait,
+    mut rows: &[VersionRow<'_>],
+) -> Result<(), DbErr> {
+    let mut batch = next_batch(&mut rows);
+    while let Some(statement) = batch {
+        // The database works in a thread of its own: meanwhile the next one is made.
+        let (inserted, next) = tokio::join!(
+            biased;
+            db.execute_raw(statement),
+            async { next_batch(&mut rows) }
+        );
+        inserted?;
+        batch = next;
+    }
+    Ok(())
+}
+
+/// The first of the rows, as one statement; a power of two of them, so that a
+/// few texts serve any number of rows and each is prepared once.
+fn next_batch(rows: &mut &[VersionRow<'_>]) -> Option<Statement> {
+    let length = 1 << rows.len().min(ROWS_A_BATCH).checked_ilog2()?;
+    let (batch, rest) = rows.split_at(length);
+    *rows = rest;
+    let places = ["(?, ?, ?, ?, ?, ?)"].repeat(length).join(", ");
+    Some(Statement::from_sql_and_values(
+        DbBackend::Sqlite,
+        format!(
+            "INSERT INTO forecast_curve (series_id, day, issued_at, run_id, first_period, \"values\") VALUES {places}"
+        ),
+        batch.iter().flat_map(|row| {
+            [
+                row.run.series_id.into(),
+                row.version.day.to_string().into(),
+                sqlite_instant(row.run.issued_at).into(),
+                row.run_id.into(),
+                row.version.first_period.into(),
+                row.version.values_json().into(),
+            ]
+        }),
+    ))
 }
 
 /// The key's resolution is that of its series; one constructor keeps it so.

@@ -4,7 +4,7 @@ mod key;
 mod store;
 
 pub use key::{ParseUnitKeyError, UnitKey, UnitType};
-pub use store::{UnitFilter, UnitSort, by_keys, page, upsert};
+pub use store::{UnitFilter, UnitSort, by_keys, page, upsert, write};
 
 use sea_orm::DbErr;
 use thiserror::Error;

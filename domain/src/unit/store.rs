@@ -219,20 +219,30 @@ fn beyond(sort: UnitSort, name: &str, key: UnitKey, greater: bool) -> Condition 
 /// Creates or updates units, all or none; a parent may be created by the same
 /// call. What is already so changes nothing and is not in the change log.
 pub async fn upsert(db: &Database, units: &[UnitUpsert]) -> Result<Receipt, UnitError> {
-    let mut violations = validate(units);
-    if violations.is_empty() {
-        let txn = db.begin().await?;
-        violations = write(&txn, units).await?;
-        if violations.is_empty() {
-            return Ok(change::commit(txn).await?);
-        }
+    validate(units)?;
+    let txn = db.begin().await?;
+    if let Err(error) = write(&txn, units).await {
         txn.rollback().await?;
+        return Err(error);
+    }
+    Ok(change::commit(txn).await?)
+}
+
+/// The same inside a transaction, which is to be rolled back after an error.
+pub async fn write(txn: &DatabaseTransaction, units: &[UnitUpsert]) -> Result<(), UnitError> {
+    validate(units)?;
+    refuse(write_valid(txn, units).await?)
+}
+
+fn refuse(mut violations: Vec<Violation>) -> Result<(), UnitError> {
+    if violations.is_empty() {
+        return Ok(());
     }
     violations.truncate(Violation::MOST);
     Err(UnitError::Invalid(violations))
 }
 
-fn validate(units: &[UnitUpsert]) -> Vec<Violation> {
+fn validate(units: &[UnitUpsert]) -> Result<(), UnitError> {
     let mut violations = Vec::new();
     let mut seen = HashSet::new();
     for (i, input) in units.iter().enumerate() {
@@ -274,10 +284,13 @@ fn validate(units: &[UnitUpsert]) -> Vec<Violation> {
             wrong("parent", "a unit is not its own parent".into());
         }
     }
-    violations
+    refuse(violations)
 }
 
-async fn write(txn: &DatabaseTransaction, units: &[UnitUpsert]) -> Result<Vec<Violation>, DbErr> {
+async fn write_valid(
+    txn: &DatabaseTransaction,
+    units: &[UnitUpsert],
+) -> Result<Vec<Violation>, DbErr> {
     let backend = txn.get_database_backend();
     let places = |input: &UnitUpsert| matches!(input.parent, Patch::Set(_));
     if backend == DbBackend::Postgres && units.iter().any(places) {

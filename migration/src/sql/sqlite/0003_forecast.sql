@@ -20,35 +20,6 @@ CREATE TABLE forecast_curve (
     PRIMARY KEY (series_id, day, issued_at, run_id)
 ) STRICT, WITHOUT ROWID;
 
--- What a CHECK cannot say, because it needs the series and the run: no period
--- beyond the day's end, numbers only, and the run's own issue time.
-CREATE TRIGGER forecast_curve_insert_checked BEFORE INSERT ON forecast_curve BEGIN
-    SELECT RAISE(ABORT, 'forecast_curve is malformed: values must be numbers or nulls, end with the day, and carry their run''s issued_at')
-    WHERE NEW.first_period + json_array_length(NEW."values") > (
-              SELECT CASE resolution WHEN 'PT15M' THEN 96 WHEN 'PT30M' THEN 48 ELSE 24 END FROM series WHERE id = NEW.series_id)
-       OR NEW.issued_at <> (SELECT issued_at FROM forecast_run WHERE id = NEW.run_id)
-       -- Nothing nested, no string, no true or false, nothing beyond a double:
-       -- an exponent of three digits, or so many digits before the point.
-       OR instr(substr(ltrim(NEW."values", ' ' || char(9, 10, 13)), 2), '[') OR instr(NEW."values", '{')
-       OR instr(NEW."values", '"') OR instr(NEW."values", 't') OR instr(NEW."values", 'f')
-       OR (instr(NEW."values", 'e') OR instr(NEW."values", 'E')) AND (
-              NEW."values" GLOB '*[eE][0-9][0-9][0-9]*' OR NEW."values" GLOB '*[eE]+[0-9][0-9][0-9]*')
-       OR length(NEW."values") > 300 AND NEW."values" GLOB '*[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]*';
-END;
-CREATE TRIGGER forecast_curve_update_checked BEFORE UPDATE ON forecast_curve BEGIN
-    SELECT RAISE(ABORT, 'forecast_curve is malformed: values must be numbers or nulls, end with the day, and carry their run''s issued_at')
-    WHERE NEW.first_period + json_array_length(NEW."values") > (
-              SELECT CASE resolution WHEN 'PT15M' THEN 96 WHEN 'PT30M' THEN 48 ELSE 24 END FROM series WHERE id = NEW.series_id)
-       OR NEW.issued_at <> (SELECT issued_at FROM forecast_run WHERE id = NEW.run_id)
-       -- Nothing nested, no string, no true or false, nothing beyond a double:
-       -- an exponent of three digits, or so many digits before the point.
-       OR instr(substr(ltrim(NEW."values", ' ' || char(9, 10, 13)), 2), '[') OR instr(NEW."values", '{')
-       OR instr(NEW."values", '"') OR instr(NEW."values", 't') OR instr(NEW."values", 'f')
-       OR (instr(NEW."values", 'e') OR instr(NEW."values", 'E')) AND (
-              NEW."values" GLOB '*[eE][0-9][0-9][0-9]*' OR NEW."values" GLOB '*[eE]+[0-9][0-9][0-9]*')
-       OR length(NEW."values") > 300 AND NEW."values" GLOB '*[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]*';
-END;
-
 -- Row triggers only note what was touched, which costs next to nothing; who
 -- numbers changes folds the notes first, in the same transaction if it is ours.
 CREATE TABLE touched_forecast_curve (
@@ -61,40 +32,77 @@ CREATE TABLE touched_forecast_curve (
     periods      INTEGER NOT NULL,
     touched_at   REAL    NOT NULL DEFAULT (julianday('now'))
 ) STRICT;
+
+-- In the same statement, which parses the values once, they refuse what a CHECK
+-- cannot, because it needs the series and the run: a period beyond the day's
+-- end, what is no number, another issue time than the run's.
 CREATE TRIGGER forecast_curve_inserted AFTER INSERT ON forecast_curve BEGIN
     INSERT INTO touched_forecast_curve (operation, series_id, run_id, day, first_period, periods)
-    VALUES ('INSERT', NEW.series_id, NEW.run_id, NEW.day, NEW.first_period, json_array_length(NEW."values"));
+    SELECT CASE
+        WHEN NEW.first_period + json_array_length(NEW."values") > CASE (SELECT resolution FROM series WHERE id = NEW.series_id)
+                    WHEN 'PT15M' THEN 96 WHEN 'PT30M' THEN 48 WHEN 'PT1H' THEN 24 ELSE -1 END
+             OR NEW.issued_at IS NOT (SELECT issued_at FROM forecast_run WHERE id = NEW.run_id)
+             -- No string, no object, nothing nested (the first bracket that closes is
+             -- the last character), no true or false, nothing beyond a double: an
+             -- exponent of three digits, or so many digits before the point.
+             OR instr(NEW."values", '"') OR instr(NEW."values", '{')
+             OR instr(NEW."values", ']') < length(NEW."values")
+                AND instr(NEW."values", ']') < length(rtrim(NEW."values", ' ' || char(9, 10, 13)))
+             OR (instr(NEW."values", 'e') OR instr(NEW."values", 'E')) AND (
+                    instr(NEW."values", 't') OR instr(NEW."values", 'f')
+                    OR NEW."values" GLOB '*[eE][0-9][0-9][0-9]*' OR NEW."values" GLOB '*[eE]+[0-9][0-9][0-9]*')
+             OR length(NEW."values") > 300 AND NEW."values" GLOB '*[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]*'
+        THEN RAISE(ABORT, 'forecast_curve is malformed: series and run must exist, and values must be numbers or nulls, end with the day, and carry their run''s issued_at')
+        ELSE 'INSERT' END,
+        NEW.series_id, NEW.run_id, NEW.day, NEW.first_period, json_array_length(NEW."values");
+END;
+CREATE TRIGGER forecast_curve_updated AFTER UPDATE ON forecast_curve BEGIN
+    INSERT INTO touched_forecast_curve (operation, series_id, run_id, day, first_period, periods)
+    VALUES ('UPDATE', OLD.series_id, OLD.run_id, OLD.day, OLD.first_period, json_array_length(OLD."values"));
+    INSERT INTO touched_forecast_curve (operation, series_id, run_id, day, first_period, periods)
+    SELECT CASE
+        WHEN NEW.first_period + json_array_length(NEW."values") > CASE (SELECT resolution FROM series WHERE id = NEW.series_id)
+                    WHEN 'PT15M' THEN 96 WHEN 'PT30M' THEN 48 WHEN 'PT1H' THEN 24 ELSE -1 END
+             OR NEW.issued_at IS NOT (SELECT issued_at FROM forecast_run WHERE id = NEW.run_id)
+             -- No string, no object, nothing nested (the first bracket that closes is
+             -- the last character), no true or false, nothing beyond a double: an
+             -- exponent of three digits, or so many digits before the point.
+             OR instr(NEW."values", '"') OR instr(NEW."values", '{')
+             OR instr(NEW."values", ']') < length(NEW."values")
+                AND instr(NEW."values", ']') < length(rtrim(NEW."values", ' ' || char(9, 10, 13)))
+             OR (instr(NEW."values", 'e') OR instr(NEW."values", 'E')) AND (
+                    instr(NEW."values", 't') OR instr(NEW."values", 'f')
+                    OR NEW."values" GLOB '*[eE][0-9][0-9][0-9]*' OR NEW."values" GLOB '*[eE]+[0-9][0-9][0-9]*')
+             OR length(NEW."values") > 300 AND NEW."values" GLOB '*[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]*'
+        THEN RAISE(ABORT, 'forecast_curve is malformed: series and run must exist, and values must be numbers or nulls, end with the day, and carry their run''s issued_at')
+        ELSE 'UPDATE' END,
+        NEW.series_id, NEW.run_id, NEW.day, NEW.first_period, json_array_length(NEW."values");
 END;
 CREATE TRIGGER forecast_curve_deleted AFTER DELETE ON forecast_curve BEGIN
     INSERT INTO touched_forecast_curve (operation, series_id, run_id, day, first_period, periods)
     VALUES ('DELETE', OLD.series_id, OLD.run_id, OLD.day, OLD.first_period, json_array_length(OLD."values"));
 END;
-CREATE TRIGGER forecast_curve_updated AFTER UPDATE ON forecast_curve BEGIN
-    INSERT INTO touched_forecast_curve (operation, series_id, run_id, day, first_period, periods)
-    VALUES ('UPDATE', OLD.series_id, OLD.run_id, OLD.day, OLD.first_period, json_array_length(OLD."values")),
-           ('UPDATE', NEW.series_id, NEW.run_id, NEW.day, NEW.first_period, json_array_length(NEW."values"));
-END;
 
 -- The notes as changes: one a series, run and month, with the touched delivery
 -- range, in the order they were touched.
 CREATE VIEW touched_forecast_range AS
-SELECT t.operation, u.unit_type, u.unit_number, p.key AS provider_key, s.resolution, t.series_id, t.run_id,
-       strftime('%Y-%m-%dT%H:%M:00.000000Z', t.range_from, 'unixepoch') AS range_start,
-       strftime('%Y-%m-%dT%H:%M:00.000000Z', t.range_to, 'unixepoch') AS range_end,
-       strftime('%Y-%m-%dT%H:%M:%f000Z', t.touched_at) AS changed_at,
-       row_number() OVER (ORDER BY t.first_id) AS ordinal
+SELECT operation, unit_type, unit_number, provider_key, resolution, series_id, run_id,
+       strftime('%Y-%m-%dT%H:%M:00.000000Z', range_from, 'unixepoch') AS range_start,
+       strftime('%Y-%m-%dT%H:%M:00.000000Z', range_to, 'unixepoch') AS range_end,
+       strftime('%Y-%m-%dT%H:%M:%f000Z', touched_at) AS changed_at,
+       row_number() OVER (ORDER BY first_id) AS ordinal
 FROM (
-    SELECT operation, series_id, run_id, min(c.id) AS first_id, max(touched_at) AS touched_at,
-           min(strftime('%s', day) + first_period * z.seconds) AS range_from,
-           max(strftime('%s', day) + (first_period + periods) * z.seconds) AS range_to
-    FROM touched_forecast_curve c
-    JOIN (SELECT id, CASE resolution WHEN 'PT15M' THEN 900 WHEN 'PT30M' THEN 1800 ELSE 3600 END AS seconds
-          FROM series) z ON z.id = c.series_id
-    GROUP BY operation, series_id, run_id, substr(day, 1, 7)
-) t
-JOIN series s ON s.id = t.series_id
-JOIN unit u ON u.id = s.unit_id
-JOIN provider p ON p.id = s.provider_id;
+    SELECT t.operation, u.unit_type, u.unit_number, p.key AS provider_key, s.resolution, t.series_id, t.run_id,
+           min(t.id) AS first_id, max(t.touched_at) AS touched_at,
+           min(unixepoch(t.day) + t.first_period * s.seconds) AS range_from,
+           max(unixepoch(t.day) + (t.first_period + t.periods) * s.seconds) AS range_to
+    FROM touched_forecast_curve t
+    JOIN (SELECT *, CASE resolution WHEN 'PT15M' THEN 900 WHEN 'PT30M' THEN 1800 ELSE 3600 END AS seconds
+          FROM series) s ON s.id = t.series_id
+    JOIN unit u ON u.id = s.unit_id
+    JOIN provider p ON p.id = s.provider_id
+    GROUP BY t.series_id, t.run_id, substr(t.day, 1, 7), t.operation
+);
 
 -- A rewritten issue time moves a whole run: what is cached of it is void.
 CREATE TRIGGER forecast_run_updated AFTER UPDATE ON forecast_run BEGIN
