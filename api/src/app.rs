@@ -21,7 +21,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{DatabaseArgs, SUBSCRIBER_QUEUE, ServeArgs, change_log_settings};
+use crate::config::{DatabaseArgs, DatabaseUrl, SUBSCRIBER_QUEUE, ServeArgs, change_log_settings};
 use crate::graphql::document::Documents;
 use crate::http::{self, Health, Metrics};
 use crate::supervisor::{Supervisor, Workers};
@@ -35,6 +35,7 @@ const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A server that is ready to run, with nothing running yet.
 pub struct App {
+    start: StartLine,
     shared: Arc<http::Shared>,
     log: ChangeLog,
     workers: Workers,
@@ -43,6 +44,34 @@ pub struct App {
     stopping: Arc<AtomicBool>,
     stop: CancellationToken,
     sockets: TaskTracker,
+}
+
+/// Refuses to listen where others could come who are not asked who they are.
+pub(crate) fn check_access(args: &ServeArgs) -> anyhow::Result<()> {
+    if args.listen.ip().is_loopback() || args.allow_open_access {
+        return Ok(());
+    }
+    bail!(
+        "{} can be reached from other machines, and nobody is asked who they are: \
+         listen on 127.0.0.1, or allow it with --allow-open-access",
+        args.listen
+    );
+}
+
+/// Listens where the options say.
+pub(crate) async fn bind(args: &ServeArgs) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(args.listen).await.with_context(|| {
+        format!(
+            "cannot listen on {}: is the port taken? --listen takes another",
+            args.listen
+        )
+    })
+}
+
+/// What the log says when the server begins.
+struct StartLine {
+    database_url: DatabaseUrl,
+    replica: String,
 }
 
 /// Connects, and migrates if that is wanted or the database is an embedded
@@ -120,6 +149,10 @@ impl App {
             sockets: sockets.clone(),
         });
         Ok(Self {
+            start: StartLine {
+                database_url: args.database.database_url.clone(),
+                replica: args.replica(),
+            },
             shared,
             log,
             workers,
@@ -150,6 +183,15 @@ impl App {
     ) -> anyhow::Result<()> {
         // Workers outlive requests: a save waits for them to get its position.
         let stop_workers = CancellationToken::new();
+        tracing::info!(
+            address = %format!("http://{}", listener.local_addr()?),
+            database = %self.start.database_url,
+            replica = self.start.replica,
+            version = env!("CARGO_PKG_VERSION"),
+            mode = "open: every caller is a local administrator",
+            explorer = http::has_playground(),
+            "listening"
+        );
         let supervisor = self.start_workers(stop_workers.clone());
 
         let (stopping, ends) = (Arc::clone(&self.stopping), self.stop.clone());

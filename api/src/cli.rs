@@ -2,22 +2,40 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
-use clap::{Args, Parser, Subcommand};
+use anyhow::Context;
+use clap::error::{ContextKind, ContextValue};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use subscriptions::change_log;
 use time::OffsetDateTime;
-use tokio::net::TcpListener;
 
 use crate::app::{self, App};
 use crate::backup::{self, BackupArgs, RestoreArgs};
-use crate::config::{DatabaseArgs, LogFormat, LogSettings, ServeArgs};
+use crate::config::{self, DatabaseArgs, FileOptions, LogFormat, LogSettings, ServeArgs};
+use crate::demo::{self, DemoArgs};
+use crate::healthcheck::{self, HealthcheckArgs};
 use crate::import::{self, ImportArgs};
 use crate::telemetry;
 
 /// Energy production forecasts, live: a GraphQL server.
 #[derive(Parser, Debug)]
-#[command(name = "smartpulse", version, propagate_version = true)]
-pub struct Cli {
+#[command(
+    name = "smartpulse",
+    version,
+    propagate_version = true,
+    after_help = "\
+Every option is also a variable, SMARTPULSE_…, and may stand in smartpulse.toml
+and smartpulse.{environment}.toml of the current folder, where SMARTPULSE_ENVIRONMENT
+names the environment and SMARTPULSE_CONFIG another file. Flags win over variables,
+variables over files, files over what is built in.
+
+Exit status: 0 done, 1 failed, 2 asked for in a wrong way.
+
+Examples:
+  smartpulse demo                     a portfolio to look at, on http://127.0.0.1:8080
+  smartpulse serve                    a server on ./data/smartpulse.db
+  smartpulse import day.csv --create  your own forecasts"
+)]
+struct Cli {
     #[command(subcommand)]
     command: Command,
 }
@@ -25,16 +43,58 @@ pub struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     /// Run the server
+    #[command(after_help = "\
+Examples:
+  smartpulse serve
+  smartpulse serve --listen 127.0.0.1:9000 --log info,subscriptions=debug
+  SMARTPULSE_DATABASE_URL=postgres://app:secret@db/smartpulse smartpulse serve --migrate")]
     Serve(Box<ServeArgs>),
+    /// Run a server with an invented portfolio and a simulated, live feed
+    #[command(after_help = "\
+It writes ./data/demo.db, which each demo begins anew.
+
+Examples:
+  smartpulse demo
+  smartpulse demo --speed 5 --seed 7
+  smartpulse demo --seed 7 --now 2026-06-01T12:00:00Z   the same curves each time")]
+    Demo(Box<DemoArgs>),
     /// Bring the database's schema up to date
+    #[command(after_help = "\
+Example:
+  smartpulse migrate --database-url postgres://app:secret@db/smartpulse")]
     Migrate(DatabaseArgs),
     /// Import forecasts from a CSV file, all of them or none
+    #[command(after_help = "\
+Examples:
+  smartpulse import forecasts.csv --create
+  smartpulse import wide.csv.gz --mapping wide.toml --max-rejects 10
+
+The long form: unit,provider,resolution,delivery_start,mwh[,issued_at]
+  plant:1,provider-a,PT1H,2026-06-01T12:00:00Z,12.5,2026-05-31T16:00:00Z")]
     Import(ImportCommand),
     /// Print the GraphQL schema
     Schema,
+    /// Print the options that `serve` would run with, and where each comes from
+    #[command(after_help = "\
+Secrets are masked; the output is a smartpulse.toml.
+
+Example:
+  smartpulse config --listen 127.0.0.1:9000")]
+    Config(Box<ServeArgs>),
+    /// Ask a running server whether it is ready: exit status 0 if it is
+    #[command(after_help = "\
+Example:
+  smartpulse healthcheck --listen 127.0.0.1:9000")]
+    Healthcheck(HealthcheckArgs),
     /// Copy an embedded SQLite database to a file, while the server runs
+    #[command(after_help = "\
+Example:
+  smartpulse backup smartpulse-2026-06-01.db")]
     Backup(BackupArgs),
     /// Put a copy of an embedded SQLite database in place; the server must be stopped
+    #[command(after_help = "\
+Example:
+  smartpulse restore smartpulse-2026-06-01.db")]
     Restore(RestoreArgs),
 }
 
@@ -47,28 +107,64 @@ struct ImportCommand {
     import: ImportArgs,
 }
 
-impl Cli {
-    /// Runs the subcommand. 0: done, 1: it failed and said why.
-    pub fn run(self) -> ExitCode {
-        let outcome = match self.command {
-            Command::Serve(args) => block_on(serve(*args)),
-            Command::Migrate(args) => block_on(migrate(args)),
-            Command::Import(args) => block_on(import(args)),
-            Command::Backup(args) => block_on(backup::backup(args)),
-            Command::Restore(args) => block_on(backup::restore(args)),
-            Command::Schema => {
-                print(&crate::graphql::sdl());
+/// The exit status of a command line that cannot be meant, as clap has it.
+const WRONG_USAGE: u8 = 2;
+
+/// Reads files, variables and the command line, and does what they say.
+pub fn main() -> ExitCode {
+    let files = FileOptions::load();
+    let read = files.and_then(|files| Ok((files.apply(Cli::command())?, files)));
+    let (mut command, files) = match read {
+        Ok(read) => read,
+        Err(error) => {
+            complain(&anyhow::Error::from(error));
+            return ExitCode::from(WRONG_USAGE);
+        }
+    };
+    let matches = match command.try_get_matches_from_mut(std::env::args_os()) {
+        Ok(matches) => matches,
+        Err(error) => {
+            drop(error.print());
+            if let Some(note) = note_of(&error, &command, &files) {
+                hint(&note);
+            }
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(WRONG_USAGE));
+        }
+    };
+    let outcome = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => match (cli.command, command.find_subcommand("config")) {
+            (Command::Config(_), Some(command)) => {
+                let matches = matches.subcommand_matches("config").unwrap_or(&matches);
+                print(&config::describe(command, matches, &files));
                 Ok(())
             }
-        };
-        match outcome {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
-                complain(&format!("error: {}", causes.join(": ")));
-                ExitCode::FAILURE
-            }
+            (command, _) => run(command),
+        },
+        Err(error) => Err(error.into()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
         }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Serve(args) => block_on(serve(*args)),
+        Command::Demo(args) => block_on(demo(*args)),
+        Command::Migrate(args) => block_on(migrate(args)),
+        Command::Import(args) => block_on(import(args)),
+        Command::Healthcheck(args) => block_on(healthcheck::run(args)),
+        Command::Backup(args) => block_on(backup::backup(args)),
+        Command::Restore(args) => block_on(backup::restore(args)),
+        Command::Schema => {
+            print(&crate::graphql::sdl());
+            Ok(())
+        }
+        Command::Config(_) => unreachable!("it is answered from what was read"),
     }
 }
 
@@ -87,9 +183,32 @@ fn print(text: &str) {
     print!("{text}");
 }
 
+/// Where a value stands that was refused, if that is a file.
+fn note_of(error: &clap::Error, command: &clap::Command, files: &FileOptions) -> Option<String> {
+    let Some(ContextValue::String(shown)) = error.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    let long = shown.trim_start_matches("--").split(' ').next()?;
+    let arg = command
+        .get_subcommands()
+        .flat_map(clap::Command::get_arguments)
+        .find(|arg| arg.get_long() == Some(long))?;
+    let path = files.file_of(arg)?;
+    Some(format!(
+        "note: `{}` is set in {}",
+        config::key_of(arg)?,
+        path.display()
+    ))
+}
+
 #[expect(clippy::print_stderr, reason = "an error of the command line itself")]
-fn complain(text: &str) {
+fn hint(text: &str) {
     eprintln!("{text}");
+}
+
+#[expect(clippy::print_stderr, reason = "an error of the command line itself")]
+fn complain(error: &anyhow::Error) {
+    eprintln!("error: {error:#}");
 }
 
 fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
@@ -102,27 +221,19 @@ fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()
 
 async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     telemetry::start(&args.log)?;
-    if !args.listen.ip().is_loopback() && !args.allow_open_access {
-        bail!(
-            "{} can be reached from other machines, and nobody is asked who they are: \
-             listen on 127.0.0.1, or allow it with --allow-open-access",
-            args.listen
-        );
-    }
+    app::check_access(&args)?;
     let db = app::open_database(&args.database, args.migrate).await?;
     let app = App::build(db, &args).await?;
-    let listener = TcpListener::bind(args.listen)
-        .await
-        .with_context(|| format!("cannot listen on {}: is the port taken?", args.listen))?;
-    let address = listener.local_addr().unwrap_or(args.listen);
-    tracing::info!(
-        address = %format!("http://{address}"),
-        database = %args.database.database_url,
-        version = env!("CARGO_PKG_VERSION"),
-        mode = "open: every caller is a local administrator",
-        "listening"
-    );
+    let listener = app::bind(&args).await?;
     app.run(listener, stop_signal()).await
+}
+
+async fn demo(args: DemoArgs) -> anyhow::Result<()> {
+    telemetry::start(&args.log)?;
+    demo::run(&args, stop_signal(), |address| {
+        print(&format!("SmartPulse demo: http://{address}\n"));
+    })
+    .await
 }
 
 /// Completes on Ctrl-C, or when a supervisor asks the process to end.

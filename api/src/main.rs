@@ -1,11 +1,8 @@
-//! The `smartpulse` binary: parses a subcommand and nothing else.
-
-use clap::Parser;
-use smartpulse::cli::Cli;
+//! The `smartpulse` binary.
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
-    Cli::parse().run()
+    smartpulse::cli::main()
 }

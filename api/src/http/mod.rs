@@ -3,9 +3,11 @@
 mod graphql;
 mod health;
 mod metrics;
+mod playground;
 
 pub(crate) use health::Health;
 pub(crate) use metrics::Metrics;
+pub(crate) use playground::is_built as has_playground;
 
 use std::sync::Arc;
 
@@ -36,7 +38,7 @@ pub(crate) struct Shared {
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
     let body_bytes = shared.limits.body_bytes;
     Router::new()
-        .route("/", get(welcome))
+        .merge(playground::router())
         .route("/graphql", get(graphql::get).post(graphql::post))
         .route("/graphql/ws", get(graphql::websocket))
         .route("/schema.graphql", get(schema))
@@ -47,15 +49,6 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .layer(DefaultBodyLimit::max(body_bytes))
         .layer(CatchPanicLayer::custom(graphql::panicked))
         .with_state(shared)
-}
-
-async fn welcome() -> &'static str {
-    "SmartPulse: energy production forecasts, live.\n\n\
-     POST /graphql        queries and mutations\n\
-     WS   /graphql/ws     subscriptions (graphql-transport-ws)\n\
-     GET  /schema.graphql the schema\n\
-     GET  /health         is it ready\n\
-     GET  /metrics        Prometheus metrics\n"
 }
 
 async fn schema(

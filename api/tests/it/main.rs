@@ -2,7 +2,10 @@
 //! processes.
 #![cfg(test)]
 
+mod cli;
 mod client;
+mod cookbook;
+mod demo;
 mod graphql;
 mod http;
 mod limits;

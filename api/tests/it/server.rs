@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -154,7 +155,7 @@ impl TestServer {
     }
 }
 
-/// The real binary, running `serve`.
+/// The real binary, running `serve` or `demo`.
 pub(crate) struct Process {
     child: Child,
     pub(crate) client: Client,
@@ -163,9 +164,22 @@ pub(crate) struct Process {
 impl Process {
     /// Starts it and waits until it says that it is ready.
     pub(crate) fn start(url: &str) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_smartpulse"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json"])
-            .args(["--database-url", url])
+        Self::launch(Command::new(env!("CARGO_BIN_EXE_smartpulse")).args([
+            "serve",
+            "--database-url",
+            url,
+        ]))
+    }
+
+    /// The same in a folder, with what is built in.
+    pub(crate) fn start_in(folder: &Path, arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_smartpulse"));
+        Self::launch(command.args(arguments).current_dir(folder))
+    }
+
+    fn launch(command: &mut Command) -> Self {
+        let mut child = command
+            .args(["--listen", "127.0.0.1:0", "--log-format", "json"])
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();

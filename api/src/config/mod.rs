@@ -1,5 +1,12 @@
 //! Configuration. The only place that reads the environment: each option has a
-//! `SMARTPULSE_*` variable beside its flag.
+//! `SMARTPULSE_*` variable beside its flag, and may stand in a file.
+
+mod effective;
+mod file;
+
+pub(crate) use effective::describe;
+pub(crate) use file::key_of;
+pub use file::{ConfigFileError, FileOptions};
 
 use std::convert::Infallible;
 use std::fmt;
@@ -105,6 +112,14 @@ impl fmt::Debug for DatabaseUrl {
 }
 
 impl DatabaseArgs {
+    /// A SQLite file.
+    pub(crate) fn embedded(path: &str) -> Self {
+        Self {
+            database_url: DatabaseUrl(format!("sqlite://{path}")),
+            database_connections: 16,
+        }
+    }
+
     pub fn settings(&self) -> DatabaseSettings {
         DatabaseSettings {
             url: self.database_url.as_str().to_owned(),
@@ -129,6 +144,10 @@ pub struct ServeArgs {
     #[arg(long, env = "SMARTPULSE_ALLOW_OPEN_ACCESS")]
     pub allow_open_access: bool,
 
+    /// What this process is called in the log; the host's name if absent
+    #[arg(long, env = "SMARTPULSE_REPLICA")]
+    pub replica: Option<String>,
+
     /// Migrate a PostgreSQL database first (SQLite is always migrated)
     #[arg(long, env = "SMARTPULSE_MIGRATE")]
     pub migrate: bool,
@@ -145,6 +164,14 @@ pub struct ServeArgs {
 
     #[command(flatten)]
     pub log: LogSettings,
+}
+
+impl ServeArgs {
+    /// What this process is called.
+    pub(crate) fn replica(&self) -> String {
+        let host = || gethostname::gethostname().to_string_lossy().into_owned();
+        self.replica.clone().unwrap_or_else(host)
+    }
 }
 
 /// How much is kept in memory.

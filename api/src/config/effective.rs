@@ -1,0 +1,68 @@
+//! The configuration that a command line ends up with, and where each option
+//! comes from.
+
+use std::fmt::Write;
+
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Command};
+
+use super::DatabaseUrl;
+use super::file::{FileOptions, key_of};
+
+/// As a file that would give the same, a line an option; secrets are masked.
+pub(crate) fn describe(command: &Command, matches: &ArgMatches, files: &FileOptions) -> String {
+    let mut text =
+        String::from("# What `smartpulse serve` would run with, and where it comes from.\n");
+    match files.files() {
+        [] => {
+            text.push_str("# No smartpulse.toml here; SMARTPULSE_CONFIG may name another file.\n")
+        }
+        read => {
+            let names: Vec<_> = read.iter().map(|path| path.display().to_string()).collect();
+            let _ = writeln!(text, "# Files: {}", names.join(", "));
+        }
+    }
+    for arg in command.get_arguments() {
+        let Some(key) = key_of(arg) else { continue };
+        let line = format!("{key} = {}", value(arg, matches));
+        let _ = writeln!(text, "{line:<52} # {}", origin(arg, matches, files));
+    }
+    text
+}
+
+fn value(arg: &Arg, matches: &ArgMatches) -> String {
+    let id = arg.get_id().as_str();
+    let text = match matches.try_get_raw(id) {
+        Ok(Some(mut values)) => values.next().unwrap_or_default().to_string_lossy(),
+        _ => "".into(),
+    };
+    // What `--help` must not show, nobody sees here.
+    let shown = if arg.is_hide_env_values_set() {
+        text.parse::<DatabaseUrl>()
+            .map_or_else(|never| match never {}, |url| url.to_string())
+    } else {
+        text.into_owned()
+    };
+    if shown.parse::<i64>().is_ok() || shown == "true" || shown == "false" {
+        return shown;
+    }
+    toml::Value::String(shown).to_string()
+}
+
+fn origin(arg: &Arg, matches: &ArgMatches, files: &FileOptions) -> String {
+    match (
+        matches.value_source(arg.get_id().as_str()),
+        files.file_of(arg),
+    ) {
+        (Some(ValueSource::CommandLine), _) => {
+            format!("--{}", arg.get_long().unwrap_or_default())
+        }
+        (Some(ValueSource::EnvVariable), _) => arg
+            .get_env()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned(),
+        (_, Some(path)) => path.display().to_string(),
+        (_, None) => "default".to_owned(),
+    }
+}
