@@ -1,0 +1,24 @@
+import { useGraphiQL } from '@graphiql/react';
+import { useEffect, useRef } from 'react';
+import { FIRST_ENTRY } from './entries';
+import { samples } from './samples';
+import { useOpenEntry } from './useOpenEntry';
+
+/** A page that opens with nothing but an empty tab, as on the first visit, gets an entry to start from. */
+export function FirstTab() {
+  const openEntry = useOpenEntry();
+  const empty = useGraphiQL(({ tabs }) => tabs.length === 1 && !tabs[0]?.query);
+  const settled = useRef(false);
+
+  useEffect(() => {
+    if (!openEntry || settled.current) {
+      return;
+    }
+    settled.current = true;
+    if (empty) {
+      void samples.then((loaded) => openEntry(FIRST_ENTRY, loaded));
+    }
+  }, [openEntry, empty]);
+
+  return null;
+}

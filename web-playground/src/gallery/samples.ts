@@ -1,0 +1,106 @@
+// The gallery speaks of the server's own units and providers, so that whatever
+// is opened runs at once.
+import samplesDocument from './samples.graphql?raw';
+import seriesAtHandDocument from './series-at-hand.graphql?raw';
+import { hoursFromNow } from './time';
+
+export interface Samples {
+  series: Series;
+  /** Some run of `series`. */
+  runId: string;
+  /** Plants to ask for together, that of `series` among them. */
+  portfolio: string[];
+  /** A key that no plant has. */
+  newPlant: string;
+  /** What to know before the entries are of use. */
+  missing: 'nothing' | 'units' | 'values' | 'answer';
+}
+
+export interface Series {
+  unit: string;
+  provider: string;
+  resolution: 'PT15M' | 'PT30M' | 'PT1H';
+}
+
+/** Writes of the gallery go by this provider. */
+export const EXPLORER_PROVIDER = 'explorer';
+
+const PLACEHOLDER: Samples = {
+  series: { unit: 'plant:1', provider: EXPLORER_PROVIDER, resolution: 'PT1H' },
+  runId: 'the id of a run',
+  portfolio: ['plant:1', 'plant:2'],
+  newPlant: 'plant:1',
+  missing: 'units',
+};
+
+/** Asked for once, when the page opens. */
+export const samples: Promise<Samples> = loadSamples().catch(() => ({
+  ...PLACEHOLDER,
+  missing: 'answer',
+}));
+
+interface Keys {
+  nodes: { key: string }[];
+}
+
+async function loadSamples(): Promise<Samples> {
+  const reference = await query<{ plants: Keys; lastPlant: Keys; providers: Keys }>(samplesDocument);
+  const plants = reference.plants.nodes.map(({ key }) => key);
+  const providers = reference.providers.nodes
+    .map(({ key }) => key)
+    // Real forecasts before those that somebody tried here.
+    .sort((a, b) => Number(a === EXPLORER_PROVIDER) - Number(b === EXPLORER_PROVIDER));
+
+  const [firstPlant] = plants;
+  const lastPlant = reference.lastPlant.nodes[0]?.key;
+  if (!firstPlant || !lastPlant) {
+    return PLACEHOLDER;
+  }
+
+  const candidates: Series[] = providers.flatMap((provider) =>
+    plants.flatMap((unit) =>
+      // Hours first: shorter answers, and forecasts that reach further.
+      (['PT1H', 'PT30M', 'PT15M'] as const).map((resolution) => ({ unit, provider, resolution })),
+    ),
+  );
+  const known = await firstWithValues(candidates);
+  const series = known?.series ?? {
+    ...PLACEHOLDER.series,
+    unit: firstPlant,
+    provider: providers[0] ?? EXPLORER_PROVIDER,
+  };
+  return {
+    series,
+    runId: known?.runId ?? PLACEHOLDER.runId,
+    portfolio: plants,
+    newPlant: `plant:${Number(lastPlant.split(':')[1]) + 1}`,
+    missing: known ? 'nothing' : 'values',
+  };
+}
+
+async function firstWithValues(candidates: Series[]) {
+  const range = { from: hoursFromNow(0), to: hoursFromNow(1) };
+  const { forecasts } = await query<{ forecasts: ({ points: { run: { id: string } }[] } | null)[] }>(
+    seriesAtHandDocument,
+    { selections: candidates.map((series) => ({ ...series, ...range })) },
+  );
+  for (const [index, series] of candidates.entries()) {
+    const runId = forecasts[index]?.points[0]?.run.id;
+    if (runId) {
+      return { series, runId };
+    }
+  }
+}
+
+async function query<Data>(document: string, variables?: Record<string, unknown>): Promise<Data> {
+  const response = await fetch('/graphql', {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ query: document, variables }),
+  });
+  const { data, errors } = (await response.json()) as { data?: Data; errors?: { message: string }[] };
+  if (!data) {
+    throw new Error(errors?.[0]?.message ?? `HTTP status ${response.status}`);
+  }
+  return data;
+}
