@@ -4,16 +4,47 @@
 # same tests run under cargo's own runner.
 TEST_RUNNER := $(if $(shell command -v cargo-nextest 2>/dev/null),nextest run,test)
 
-.PHONY: help build test lint fmt bench schema serve deny
+# Where cargo puts binaries.
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
+
+# What `npm run build` makes; the binary takes it in.
+PAGE := web-playground/dist/index.html
+
+.PHONY: help build demo test test-rust test-page lint fmt bench schema serve deny
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-build: ## Build the release binary, target/release/smartpulse
+demo: $(PAGE) ## Run the demo on http://127.0.0.1:8080
+	cargo run --release --package api -- demo
+
+build: $(PAGE) ## Build the page and the release binary, target/release/smartpulse
 	cargo build --release --package api
 
-test: ## Run every test, on SQLite and on a PostgreSQL started for it
+# Without Node.js there is no page, but all the rest.
+ifneq ($(shell command -v npm 2>/dev/null),)
+web-playground/node_modules/.package-lock.json: web-playground/package-lock.json
+	npm ci --prefix web-playground
+	@touch $@
+
+$(PAGE): web-playground/node_modules/.package-lock.json schema.graphql $(shell find web-playground -maxdepth 1 -type f) $(shell find web-playground/src web-playground/public web-playground/scripts -type f 2>/dev/null)
+	npm run build --prefix web-playground
+	@touch $@
+else
+.PHONY: $(PAGE)
+$(PAGE):
+	@echo "Node.js is not installed (20.19 or later): the binary will be without the explorer page" >&2
+endif
+
+test: test-rust test-page ## Run every test, on SQLite and on a PostgreSQL started for it, and in a browser
+
+test-rust: $(PAGE)
 	scripts/test-postgres exec cargo $(TEST_RUNNER) --workspace --all-features
+
+# Built as test-rust builds it, so that nothing is compiled twice.
+test-page: $(PAGE)
+	cargo test --workspace --all-features --no-run --quiet
+	SMARTPULSE_TEST_CHROMIUM=$$(scripts/test-browser) SMARTPULSE_BINARY=$(TARGET)/debug/smartpulse npm test --prefix web-playground
 
 lint: ## Check formatting and lints, as CI does
 	cargo fmt --all --check
@@ -30,7 +61,7 @@ schema: ## Write schema.graphql
 	cargo build --package api
 	cargo run --quiet --package api -- schema > schema.graphql
 
-serve: ## Run the server on http://127.0.0.1:8080
+serve: $(PAGE) ## Run the server on http://127.0.0.1:8080
 	cargo run --release --package api -- serve
 
 deny: ## Check dependencies: advisories, licences, sources
