@@ -72,6 +72,7 @@ pub(crate) async fn bind(args: &ServeArgs) -> anyhow::Result<TcpListener> {
 struct StartLine {
     database_url: DatabaseUrl,
     replica: String,
+    mode: &'static str,
 }
 
 /// Connects, and migrates if that is wanted or the database is an embedded
@@ -152,6 +153,7 @@ impl App {
             start: StartLine {
                 database_url: args.database.database_url.clone(),
                 replica: args.replica(),
+                mode: "open: every caller is a local administrator",
             },
             shared,
             log,
@@ -162,6 +164,12 @@ impl App {
             stop,
             sockets,
         })
+    }
+
+    /// Says in the log how it runs, if not as `serve` does.
+    pub(crate) fn in_mode(mut self, mode: &'static str) -> Self {
+        self.start.mode = mode;
+        self
     }
 
     /// The change log it runs on.
@@ -188,7 +196,7 @@ impl App {
             database = %self.start.database_url,
             replica = self.start.replica,
             version = env!("CARGO_PKG_VERSION"),
-            mode = "open: every caller is a local administrator",
+            mode = self.start.mode,
             explorer = http::has_playground(),
             "listening"
         );

@@ -1,16 +1,18 @@
 //! The command line: one binary, a subcommand for each chore.
 
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::error::{ContextKind, ContextValue};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use subscriptions::change_log;
 use time::OffsetDateTime;
 
 use crate::app::{self, App};
 use crate::backup::{self, BackupArgs, RestoreArgs};
-use crate::config::{self, DatabaseArgs, FileOptions, LogFormat, LogSettings, ServeArgs};
+use crate::config::{
+    self, ConfigFileError, DatabaseArgs, FileOptions, LogFormat, LogSettings, ServeArgs,
+};
 use crate::demo::{self, DemoArgs};
 use crate::healthcheck::{self, HealthcheckArgs};
 use crate::import::{self, ImportArgs};
@@ -23,12 +25,12 @@ use crate::telemetry;
     version,
     propagate_version = true,
     after_help = "\
-Every option is also a variable, SMARTPULSE_…, and may stand in smartpulse.toml
-and smartpulse.{environment}.toml of the current folder, where SMARTPULSE_ENVIRONMENT
+Options with a variable, SMARTPULSE_…, may also stand in smartpulse.toml and
+smartpulse.{environment}.toml of the current folder, where SMARTPULSE_ENVIRONMENT
 names the environment and SMARTPULSE_CONFIG another file. Flags win over variables,
 variables over files, files over what is built in.
 
-Exit status: 0 done, 1 failed, 2 asked for in a wrong way.
+Exit status: 0 done, 1 failed, 2 the command line or a file could not be read.
 
 Examples:
   smartpulse demo                     a portfolio to look at, on http://127.0.0.1:8080
@@ -76,7 +78,7 @@ The long form: unit,provider,resolution,delivery_start,mwh[,issued_at]
     Schema,
     /// Print the options that `serve` would run with, and where each comes from
     #[command(after_help = "\
-Secrets are masked; the output is a smartpulse.toml.
+Secrets are masked. Without them, the output would do as a smartpulse.toml.
 
 Example:
   smartpulse config --listen 127.0.0.1:9000")]
@@ -116,18 +118,14 @@ pub fn main() -> ExitCode {
     let read = files.and_then(|files| Ok((files.apply(Cli::command())?, files)));
     let (mut command, files) = match read {
         Ok(read) => read,
-        Err(error) => {
-            complain(&anyhow::Error::from(error));
-            return ExitCode::from(WRONG_USAGE);
-        }
+        Err(error) => return without_files(error),
     };
     let matches = match command.try_get_matches_from_mut(std::env::args_os()) {
         Ok(matches) => matches,
         Err(error) => {
+            let note = files.note_on(&error, &command);
             drop(error.print());
-            if let Some(note) = note_of(&error, &command, &files) {
-                hint(&note);
-            }
+            note.iter().for_each(|note| hint(note));
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(WRONG_USAGE));
         }
     };
@@ -135,8 +133,7 @@ pub fn main() -> ExitCode {
         Ok(cli) => match (cli.command, command.find_subcommand("config")) {
             (Command::Config(_), Some(command)) => {
                 let matches = matches.subcommand_matches("config").unwrap_or(&matches);
-                print(&config::describe(command, matches, &files));
-                Ok(())
+                print(&config::describe(command, matches, &files))
             }
             (command, _) => run(command),
         },
@@ -151,6 +148,20 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// A file that cannot be used keeps nobody from reading the help.
+fn without_files(error: ConfigFileError) -> ExitCode {
+    match Cli::command().try_get_matches() {
+        Err(help) if !help.use_stderr() => {
+            drop(help.print());
+            ExitCode::SUCCESS
+        }
+        _ => {
+            complain(&error.into());
+            ExitCode::from(WRONG_USAGE)
+        }
+    }
+}
+
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Serve(args) => block_on(serve(*args)),
@@ -160,10 +171,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Healthcheck(args) => block_on(healthcheck::run(args)),
         Command::Backup(args) => block_on(backup::backup(args)),
         Command::Restore(args) => block_on(backup::restore(args)),
-        Command::Schema => {
-            print(&crate::graphql::sdl());
-            Ok(())
-        }
+        Command::Schema => print(&crate::graphql::sdl()),
         Command::Config(_) => unreachable!("it is answered from what was read"),
     }
 }
@@ -178,27 +186,19 @@ pub fn serve_args<'a>(line: impl IntoIterator<Item = &'a str>) -> ServeArgs {
     Line::parse_from(line).args
 }
 
-#[expect(clippy::print_stdout, reason = "what the command was asked to print")]
-fn print(text: &str) {
-    print!("{text}");
-}
-
-/// Where a value stands that was refused, if that is a file.
-fn note_of(error: &clap::Error, command: &clap::Command, files: &FileOptions) -> Option<String> {
-    let Some(ContextValue::String(shown)) = error.get(ContextKind::InvalidArg) else {
-        return None;
-    };
-    let long = shown.trim_start_matches("--").split(' ').next()?;
-    let arg = command
-        .get_subcommands()
-        .flat_map(clap::Command::get_arguments)
-        .find(|arg| arg.get_long() == Some(long))?;
-    let path = files.file_of(arg)?;
-    Some(format!(
-        "note: `{}` is set in {}",
-        config::key_of(arg)?,
-        path.display()
-    ))
+/// Prints what the command was asked for. Whoever has read enough of it may
+/// close the pipe.
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(error).context("the output could not be written")
+        }
+        _ => Ok(()),
+    }
 }
 
 #[expect(clippy::print_stderr, reason = "an error of the command line itself")]
@@ -231,7 +231,8 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
 async fn demo(args: DemoArgs) -> anyhow::Result<()> {
     telemetry::start(&args.log)?;
     demo::run(&args, stop_signal(), |address| {
-        print(&format!("SmartPulse demo: http://{address}\n"));
+        // Whom it would tell is gone, if it cannot.
+        drop(print(&format!("SmartPulse demo: http://{address}\n")));
     })
     .await
 }
@@ -276,6 +277,6 @@ async fn import(args: ImportCommand) -> anyhow::Result<()> {
     let summary = import::run(&db, &args.import, OffsetDateTime::now_utc()).await?;
     // Running servers would number the changes within a second; so they need not.
     let head = change_log::boot(&db).await?;
-    print(&format!("{summary}\nchange log position: {head}\n"));
-    Ok(db.close().await?)
+    db.close().await?;
+    print(&format!("{summary}\nchange log position: {head}\n"))
 }

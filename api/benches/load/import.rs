@@ -1,6 +1,6 @@
 //! Importing a file, against what the databases' own tools take for the same
-//! values as rows: a row a value, with the keys and references that a table of
-//! rows has.
+//! values as rows: a row a value, in the order in which the file has them, with
+//! the keys and references that a table of rows has.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -145,7 +145,7 @@ fn copy_rows(url: &str, folder: &Path) -> f64 {
     psql(
         url,
         &format!(
-            "\\copy (SELECT series_id, delivery_start, issued_at, run_id, mwh FROM forecast_value) TO '{csv}' CSV\n\
+            "\\copy (SELECT series_id, delivery_start, issued_at, run_id, mwh FROM forecast_value ORDER BY delivery_start, series_id) TO '{csv}' CSV\n\
              CREATE TABLE forecast_row (series_id bigint NOT NULL REFERENCES series (id), delivery_start timestamptz NOT NULL, \
              issued_at timestamptz NOT NULL, run_id bigint NOT NULL REFERENCES forecast_run (id), mwh double precision NOT NULL, \
              PRIMARY KEY (series_id, delivery_start, issued_at, run_id))"
@@ -175,7 +175,10 @@ fn insert_rows(file: &Path) -> f64 {
     .expect("a table of rows");
     type Row = (i64, String, String, i64, f64);
     let rows: Vec<Row> = db
-        .prepare("SELECT series_id, delivery_start, issued_at, run_id, mwh FROM forecast_value")
+        .prepare(
+            "SELECT series_id, delivery_start, issued_at, run_id, mwh FROM forecast_value \
+             ORDER BY delivery_start, series_id",
+        )
         .expect("the view")
         .query_map([], |row| {
             Ok((

@@ -22,20 +22,28 @@ pub(crate) fn describe(command: &Command, matches: &ArgMatches, files: &FileOpti
             let _ = writeln!(text, "# Files: {}", names.join(", "));
         }
     }
+    if let Some(path) = files.missing() {
+        let _ = writeln!(text, "# There is no {}", path.display());
+    }
     for arg in command.get_arguments() {
         let Some(key) = key_of(arg) else { continue };
-        let line = format!("{key} = {}", value(arg, matches));
+        let line = match value(arg, matches) {
+            None => format!("# {key} ="),
+            // Not to be taken for the real thing when it is read back.
+            Some(value) if arg.is_hide_env_values_set() && value.contains("***") => {
+                format!("# {key} = {value}")
+            }
+            Some(value) => format!("{key} = {value}"),
+        };
         let _ = writeln!(text, "{line:<52} # {}", origin(arg, matches, files));
     }
     text
 }
 
-fn value(arg: &Arg, matches: &ArgMatches) -> String {
-    let id = arg.get_id().as_str();
-    let text = match matches.try_get_raw(id) {
-        Ok(Some(mut values)) => values.next().unwrap_or_default().to_string_lossy(),
-        _ => "".into(),
-    };
+/// An option's value as TOML writes it; none if it has none.
+fn value(arg: &Arg, matches: &ArgMatches) -> Option<String> {
+    let mut values = matches.try_get_raw(arg.get_id().as_str()).ok()??;
+    let text = values.next()?.to_string_lossy();
     // What `--help` must not show, nobody sees here.
     let shown = if arg.is_hide_env_values_set() {
         text.parse::<DatabaseUrl>()
@@ -44,9 +52,9 @@ fn value(arg: &Arg, matches: &ArgMatches) -> String {
         text.into_owned()
     };
     if shown.parse::<i64>().is_ok() || shown == "true" || shown == "false" {
-        return shown;
+        return Some(shown);
     }
-    toml::Value::String(shown).to_string()
+    Some(toml::Value::String(shown).to_string())
 }
 
 fn origin(arg: &Arg, matches: &ArgMatches, files: &FileOptions) -> String {

@@ -11,6 +11,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, Command};
 use thiserror::Error;
 
@@ -39,6 +40,8 @@ pub enum ConfigFileError {
     },
     #[error("{}: `{key}` must be a text, a number, true or false", path.display())]
     NoScalar { path: PathBuf, key: String },
+    #[error("{}: `{key}` is there twice, once as a key of a table", path.display())]
+    Twice { path: PathBuf, key: String },
     #[error("{}: there is no option `{key}`{}", path.display(), Hint(near.as_deref()))]
     Unknown {
         path: PathBuf,
@@ -53,7 +56,7 @@ impl std::fmt::Display for Hint<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0 {
             Some(near) => write!(f, "; did you mean `{near}`?"),
-            None => f.write_str("; `smartpulse config` lists them"),
+            None => f.write_str("; `smartpulse serve --help` names them"),
         }
     }
 }
@@ -65,6 +68,8 @@ pub struct FileOptions {
     options: BTreeMap<String, (String, PathBuf)>,
     /// The files that were read, in order.
     files: Vec<PathBuf>,
+    /// The environment's file, if there is none.
+    missing: Option<PathBuf>,
 }
 
 impl FileOptions {
@@ -74,8 +79,9 @@ impl FileOptions {
         reason = "configuration is read here, and nowhere else"
     )]
     pub fn load() -> Result<Self, ConfigFileError> {
-        let named = env::var_os(FILE_VARIABLE).map(PathBuf::from);
-        let environment = env::var(ENVIRONMENT_VARIABLE).ok();
+        let said = |variable| env::var(variable).ok().filter(|text| !text.is_empty());
+        let named = said(FILE_VARIABLE).map(PathBuf::from);
+        let environment = said(ENVIRONMENT_VARIABLE);
         Self::load_from(named.as_deref(), environment.as_deref())
     }
 
@@ -87,6 +93,7 @@ impl FileOptions {
             let stem = first.file_stem().unwrap_or_default().to_string_lossy();
             let second = first.with_file_name(format!("{stem}.{environment}.toml"));
             options.read(&second, false)?;
+            options.missing = (!options.files.contains(&second)).then_some(second);
         }
         Ok(options)
     }
@@ -134,7 +141,13 @@ impl FileOptions {
                     });
                 }
             };
-            self.options.insert(key, (text, path.to_owned()));
+            let before = self.options.insert(key.clone(), (text, path.to_owned()));
+            if before.is_some_and(|(_, before)| before == path) {
+                return Err(ConfigFileError::Twice {
+                    path: path.to_owned(),
+                    key,
+                });
+            }
         }
         Ok(())
     }
@@ -142,6 +155,37 @@ impl FileOptions {
     /// The files that were read, in order.
     pub(crate) fn files(&self) -> &[PathBuf] {
         &self.files
+    }
+
+    /// The environment's file, if there is none.
+    pub(crate) fn missing(&self) -> Option<&Path> {
+        self.missing.as_deref()
+    }
+
+    /// Where a value stands that was refused, unless that is the command line.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "configuration is read here, and nowhere else"
+    )]
+    pub(crate) fn note_on(&self, error: &clap::Error, command: &Command) -> Option<String> {
+        let Some(ContextValue::String(shown)) = error.get(ContextKind::InvalidArg) else {
+            return None;
+        };
+        let flag = shown.split([' ', '[', '=']).next()?;
+        let given = |word: &str| word == flag || word.starts_with(&format!("{flag}="));
+        if env::args().any(|word| given(&word)) {
+            return None;
+        }
+        let arg = command
+            .get_subcommands()
+            .flat_map(Command::get_arguments)
+            .find(|arg| arg.get_long() == flag.strip_prefix("--"))?;
+        let variable = arg.get_env()?;
+        if env::var_os(variable).is_some() {
+            return Some(format!("note: that is what {} says", variable.display()));
+        }
+        let path = self.file_of(arg)?;
+        Some(format!("note: that is what {} says", path.display()))
     }
 
     /// Which file has an option.
@@ -175,7 +219,11 @@ impl FileOptions {
             subcommand.mut_args(|arg| {
                 let text = key_of(&arg).and_then(|key| self.options.get(&key));
                 match text {
-                    Some((text, _)) => arg.default_value(text.clone()),
+                    Some((text, _)) => {
+                        // A secret is one wherever it comes from.
+                        let secret = arg.is_hide_env_values_set();
+                        arg.default_value(text.clone()).hide_default_value(secret)
+                    }
                     None => arg,
                 }
             })
@@ -261,7 +309,9 @@ mod tests {
             ("flag".into(), "second".into(), true)
         );
         // An environment need not have a file of its own.
-        assert_eq!(load(&folder, Some("test")).unwrap().files().len(), 1);
+        let other = load(&folder, Some("test")).unwrap();
+        assert_eq!(other.files().len(), 1);
+        assert!(other.missing().unwrap().ends_with("smartpulse.test.toml"));
     }
 
     #[test]
@@ -282,8 +332,12 @@ mod tests {
             "smartpulse.toml: there is no option `test_onee`; did you mean `test_one`?"
         );
         assert_eq!(
+            refusal("test_one = 1\n[test]\none = 2"),
+            "smartpulse.toml: `test_one` is there twice, once as a key of a table"
+        );
+        assert_eq!(
             refusal("zebra = 1"),
-            "smartpulse.toml: there is no option `zebra`; `smartpulse config` lists them"
+            "smartpulse.toml: there is no option `zebra`; `smartpulse serve --help` names them"
         );
         let empty = TempDir::new().unwrap();
         assert!(matches!(

@@ -5,7 +5,6 @@ mod effective;
 mod file;
 
 pub(crate) use effective::describe;
-pub(crate) use file::key_of;
 pub use file::{ConfigFileError, FileOptions};
 
 use std::convert::Infallible;
@@ -13,7 +12,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Args, ValueEnum};
 use domain::cache::CacheSettings;
 use domain::database::DatabaseSettings;
 use domain::forecast::ForecastsSettings;
@@ -90,18 +90,16 @@ impl fmt::Display for DatabaseUrl {
         let Some((scheme, rest)) = self.0.split_once("://") else {
             return f.write_str("***");
         };
+        // Options first: one of them may be a password, with whatever in it.
+        let rest = rest.split('?').next().unwrap_or_default();
         write!(f, "{scheme}://")?;
-        let host = match rest.rsplit_once('@') {
-            Some((user, host)) => {
-                match user.split_once(':') {
-                    Some((name, _)) => write!(f, "{name}:***@")?,
-                    None => write!(f, "{user}@")?,
-                }
-                host
-            }
-            None => rest,
-        };
-        f.write_str(host.split('?').next().unwrap_or_default())
+        match rest.rsplit_once('@') {
+            Some((user, host)) => match user.split_once(':') {
+                Some((name, _)) => write!(f, "{name}:***@{host}"),
+                None => write!(f, "{user}@{host}"),
+            },
+            None => f.write_str(rest),
+        }
     }
 }
 
@@ -141,7 +139,9 @@ pub struct ServeArgs {
     pub listen: SocketAddr,
 
     /// Allow listening beyond this machine although nobody is asked who they are
-    #[arg(long, env = "SMARTPULSE_ALLOW_OPEN_ACCESS")]
+    #[arg(long, env = "SMARTPULSE_ALLOW_OPEN_ACCESS", num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", default_value = "false", hide_default_value = true,
+        value_parser = BoolishValueParser::new(), action = ArgAction::Set, value_name = "BOOL")]
     pub allow_open_access: bool,
 
     /// What this process is called in the log; the host's name if absent
@@ -149,7 +149,9 @@ pub struct ServeArgs {
     pub replica: Option<String>,
 
     /// Migrate a PostgreSQL database first (SQLite is always migrated)
-    #[arg(long, env = "SMARTPULSE_MIGRATE")]
+    #[arg(long, env = "SMARTPULSE_MIGRATE", num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", default_value = "false", hide_default_value = true,
+        value_parser = BoolishValueParser::new(), action = ArgAction::Set, value_name = "BOOL")]
     pub migrate: bool,
 
     /// How long changes are kept for subscribers that come back, in hours
@@ -298,6 +300,14 @@ mod tests {
             (
                 "postgres://db/x?user=app&password=secret",
                 "postgres://db/x",
+            ),
+            (
+                "postgres://db/x?user=app&password=s3cr@t",
+                "postgres://db/x",
+            ),
+            (
+                "postgres://db:5432/x?password=s3cr@t",
+                "postgres://db:5432/x",
             ),
             ("mysql://app:secret@db/x", "mysql://app:***@db/x"),
             ("app:secret@db/x", "***"),

@@ -1,12 +1,12 @@
 //! What providers send: a history first, then new runs for as long as the demo lives.
 
-use std::convert::Infallible;
 use std::time::Duration as StdDuration;
 
 use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
 
 use super::client::Client;
 use super::portfolio::{HOLDERS, PLANTS, PROVIDERS, Plant, SCHEDULES, Schedule, Technology};
@@ -96,12 +96,16 @@ pub(super) async fn write_history(client: &Client, settings: &FeedSettings) -> a
     Ok(())
 }
 
-/// Issues new runs, until something goes wrong.
-pub(super) async fn issue(client: &Client, settings: &FeedSettings) -> anyhow::Result<Infallible> {
+/// Issues new runs until `stop`. One that is not taken is left out: the next
+/// says more anyway.
+pub(super) async fn issue(client: &Client, settings: &FeedSettings, stop: CancellationToken) {
     let mut pace = interval(settings.pace);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for turn in 0.. {
-        pace.tick().await;
+        tokio::select! {
+            _ = pace.tick() => {}
+            () = stop.cancelled() => return,
+        }
         let issued_at = if settings.deterministic {
             settings.now + settings.pace * turn
         } else {
@@ -114,9 +118,10 @@ pub(super) async fn issue(client: &Client, settings: &FeedSettings) -> anyhow::R
             .skip(turn / SCHEDULES.len() % PLANTS_IN_TURN)
             .step_by(PLANTS_IN_TURN)
             .map(|plant| run(settings.seed, plant, schedule, issued_at));
-        save(client, runs).await?;
+        if let Err(error) = save(client, runs).await {
+            tracing::warn!(error = format!("{error:#}"), "runs were not saved");
+        }
     }
-    unreachable!("turns do not end")
 }
 
 async fn save(client: &Client, runs: impl Iterator<Item = Value>) -> anyhow::Result<()> {

@@ -13,17 +13,18 @@ mod provider;
 mod sun;
 mod weather;
 
-use std::convert::Infallible;
-use std::fs;
+use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration as StdDuration;
 
-use anyhow::Context;
-use clap::Args;
+use anyhow::{Context, anyhow};
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Args};
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
+use tokio_util::sync::CancellationToken;
 
 use crate::app::{self, App};
 use crate::config::{CacheArgs, DatabaseArgs, LimitArgs, LogSettings, ServeArgs};
@@ -33,8 +34,10 @@ use feed::FeedSettings;
 
 /// The file, in the current folder; each demo begins with a new one.
 const FILE: &str = "data/demo.db";
+const FOLDER: &str = "data";
+const LOCK: &str = "data/demo.lock";
 /// Between two issues of new runs at speed 1.
-const PACE: StdDuration = StdDuration::from_secs(1);
+const PACE: StdDuration = StdDuration::from_secs(2);
 
 /// How the demo runs.
 #[derive(Args, Debug, Clone)]
@@ -44,10 +47,12 @@ pub(crate) struct DemoArgs {
     listen: SocketAddr,
 
     /// Allow listening beyond this machine although nobody is asked who they are
-    #[arg(long, env = "SMARTPULSE_ALLOW_OPEN_ACCESS")]
+    #[arg(long, env = "SMARTPULSE_ALLOW_OPEN_ACCESS", num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", default_value = "false", hide_default_value = true,
+        value_parser = BoolishValueParser::new(), action = ArgAction::Set, value_name = "BOOL")]
     allow_open_access: bool,
 
-    /// How fast new runs come: 1 is some ten runs each second
+    /// How fast new runs come: at 1, ten of them every two seconds
     #[arg(long, default_value_t = 1.0, value_parser = parse_speed)]
     speed: f64,
 
@@ -56,7 +61,8 @@ pub(crate) struct DemoArgs {
     seed: u64,
 
     /// The moment the demo begins, RFC 3339; with it every run is the same
-    /// again, whenever the demo is started
+    /// again, whenever the demo is started. The explorer's gallery asks for the
+    /// real present
     #[arg(long, value_name = "TIME", value_parser = parse_instant)]
     now: Option<OffsetDateTime>,
 
@@ -129,29 +135,54 @@ pub(crate) async fn run(
     // Before the file goes: whoever serves on this port may be using it.
     let listener = app::bind(&serve_args).await?;
     let address = listener.local_addr()?;
+    let _lock = lock()?;
     remove_file(FILE)?;
     let db = app::open_database(&serve_args.database, true).await?;
-    let app = App::build(db, &serve_args).await?;
+    let app = App::build(db, &serve_args)
+        .await?
+        .in_mode("demo, open: every caller is a local administrator");
     let client = Client::new(app.router());
     let settings = args.feed_settings();
-    tokio::select! {
-        served = app.run(listener, stop) => served,
-        failed = write_feed(&client, &settings, || opened(address)) => match failed {
-            Ok(never) => match never {},
-            Err(error) => Err(error.context("the demo's feed failed")),
-        },
-    }
+    let failed = CancellationToken::new();
+    let ended = failed.clone();
+    let stop = async move {
+        tokio::select! {
+            () = stop => {}
+            () = ended.cancelled() => {}
+        }
+    };
+    let feed = async {
+        if let Err(error) = write_history(&client, &settings).await {
+            failed.cancel();
+            return Err(error);
+        }
+        opened(address);
+        feed::issue(&client, &settings, failed.clone()).await;
+        Ok(())
+    };
+    let server = async {
+        let served = app.run(listener, stop).await;
+        failed.cancel();
+        served
+    };
+    let (fed, served) = tokio::join!(feed, server);
+    fed.context("the demo's history could not be written")?;
+    served
 }
 
-async fn write_feed(
-    client: &Client,
-    settings: &FeedSettings,
-    opened: impl FnOnce(),
-) -> anyhow::Result<Infallible> {
+async fn write_history(client: &Client, settings: &FeedSettings) -> anyhow::Result<()> {
     feed::declare(client, settings).await?;
-    feed::write_history(client, settings).await?;
-    opened();
-    feed::issue(client, settings).await
+    feed::write_history(client, settings).await
+}
+
+/// Keeps other demos out of this folder, for as long as it is held.
+fn lock() -> anyhow::Result<File> {
+    fs::create_dir_all(FOLDER).with_context(|| format!("cannot create the folder {FOLDER}"))?;
+    let lock = File::create(LOCK).with_context(|| format!("cannot write {LOCK}"))?;
+    lock.try_lock().map_err(|_| {
+        anyhow!("another demo runs in this folder: stop it, or start this one in another folder")
+    })?;
+    Ok(lock)
 }
 
 /// Removes a database and what SQLite keeps beside it.

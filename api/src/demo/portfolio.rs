@@ -3,7 +3,7 @@
 
 use domain::forecast::Resolution;
 
-/// A company, a group of plants within it: number, name, time zone, parent.
+/// A company, or a group of plants within one.
 pub(super) struct Holder {
     pub(super) key: &'static str,
     pub(super) name: &'static str,

@@ -19,7 +19,7 @@ const INDEX: &str = "index.html";
 
 /// Nothing from elsewhere, and nobody frames it. Editors set styles by script.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
-     font-src 'self' data:; img-src 'self' data:; worker-src 'self' blob:; connect-src 'self' ws: wss:; \
+     font-src 'self' data:; img-src 'self' data:; worker-src 'self' blob:; connect-src 'self'; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Whether this binary has the page.
@@ -55,13 +55,15 @@ fn file(path: &str, headers: HeaderMap) -> Response {
     let Some(file) = Files::get(path) else {
         return (StatusCode::NOT_FOUND, "there is no such file\n").into_response();
     };
-    let tag = entity_tag(&file);
-    let fresh = headers
-        .get_all(header::IF_NONE_MATCH)
-        .iter()
-        .any(|known| known.to_str().is_ok_and(|known| known.contains(&tag)));
+    let hash = short_hash(&file);
+    let fresh = headers.get_all(header::IF_NONE_MATCH).iter().any(|known| {
+        known
+            .to_str()
+            .is_ok_and(|known| known.contains(&hash) || known == "*")
+    });
     let caching = [
-        (header::ETAG, tag),
+        // Weak: the same file compressed is as good.
+        (header::ETAG, format!("W/\"{hash}\"")),
         (header::CACHE_CONTROL, cache_control(path).to_owned()),
     ];
     if fresh {
@@ -71,14 +73,12 @@ fn file(path: &str, headers: HeaderMap) -> Response {
     (caching, kind, file.data).into_response()
 }
 
-/// Weak: the same file compressed is as good.
-fn entity_tag(file: &EmbeddedFile) -> String {
+fn short_hash(file: &EmbeddedFile) -> String {
     let hash = file.metadata.sha256_hash();
-    let hex: String = hash[..12]
+    hash[..12]
         .iter()
         .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("W/\"{hex}\"")
+        .collect()
 }
 
 fn cache_control(path: &str) -> &'static str {

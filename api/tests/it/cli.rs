@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use migration::testing::TestDatabase;
 use tempfile::TempDir;
 
-use crate::server::{Process, smartpulse};
+use crate::server::{Process, binary, smartpulse};
 
 fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
@@ -19,7 +19,7 @@ fn stderr(output: &Output) -> String {
 
 /// A run of the binary in a folder, with variables.
 fn smartpulse_in(folder: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_smartpulse"))
+    binary()
         .args(arguments)
         .current_dir(folder)
         .envs(variables.iter().copied())
@@ -61,7 +61,7 @@ fn config_says_what_holds_and_why() {
     let folder = TempDir::new().unwrap();
     fs::write(
         folder.path().join("smartpulse.toml"),
-        "retention_hours = 24\ndatabase_url = \"postgres://app:hidden@db/x\"\n[cache]\nlatest_mib = 1\nhistory_mib = 1\n",
+        "retention_hours = 24\nallow_open_access = true\ndatabase_url = \"postgres://app:hidden@db/x\"\n[cache]\nlatest_mib = 1\nhistory_mib = 1\n",
     )
     .unwrap();
     fs::write(
@@ -76,28 +76,43 @@ fn config_says_what_holds_and_why() {
     let output = smartpulse_in(
         folder.path(),
         &variables,
-        &["config", "--cache-ttl-seconds", "4"],
+        &[
+            "config",
+            "--cache-ttl-seconds",
+            "4",
+            "--allow-open-access=false",
+        ],
     );
     let text = stdout(&output);
     assert!(output.status.success(), "{}", stderr(&output));
     for (key, value, origin) in [
         ("listen", "\"127.0.0.1:8080\"", "default"),
         ("retention_hours", "24", "smartpulse.toml"),
-        (
-            "database_url",
-            "\"postgres://app:***@db/x\"",
-            "smartpulse.toml",
-        ),
         ("cache_latest_mib", "1", "smartpulse.toml"),
         ("cache_history_mib", "2", "smartpulse.staging.toml"),
         ("cache_reference_mib", "3", "SMARTPULSE_CACHE_REFERENCE_MIB"),
         ("cache_ttl_seconds", "4", "--cache-ttl-seconds"),
+        ("allow_open_access", "false", "--allow-open-access"),
     ] {
         let (told, why) = line(&text, key).split_once(" # ").unwrap();
         assert_eq!(told.trim_end(), format!("{key} = {value}"));
         assert_eq!(why, origin, "{key}");
     }
-    assert!(!text.contains("hidden"), "{text}");
+    // Not to be taken for the real thing when it is read back.
+    assert!(
+        text.contains("# database_url = \"postgres://app:***@db/x\""),
+        "{text}"
+    );
+    assert!(text.contains("# replica ="), "{text}");
+    let help = stdout(&smartpulse_in(
+        folder.path(),
+        &variables,
+        &["serve", "--help"],
+    ));
+    assert!(
+        !text.contains("hidden") && !help.contains("hidden"),
+        "{text}{help}"
+    );
     // It is a file that would give the same.
     let printed = TempDir::new().unwrap();
     fs::write(printed.path().join("smartpulse.toml"), &text).unwrap();
@@ -125,7 +140,23 @@ fn what_cannot_be_meant_ends_with_2_and_a_way_out() {
         "smartpulse.toml: there is no option `lisen`; did you mean `listen`?",
     );
     fs::write(path.join("smartpulse.toml"), "listen = \"nowhere\"").unwrap();
-    refused(&["serve"], "`listen` is set in smartpulse.toml");
+    refused(&["serve"], "that is what smartpulse.toml says");
+    let output = smartpulse_in(path, &[("SMARTPULSE_LISTEN", "nowhere")], &["serve"]);
+    assert!(stderr(&output).contains("that is what SMARTPULSE_LISTEN says"));
+    let output = smartpulse_in(path, &[], &["serve", "--listen", "nowhere"]);
+    assert!(
+        !stderr(&output).contains("that is what"),
+        "{}",
+        stderr(&output)
+    );
+    // Whatever a file says, there is help.
+    fs::write(path.join("smartpulse.toml"), "= 1").unwrap();
+    refused(&["serve"], "smartpulse.toml is no TOML");
+    assert!(
+        smartpulse_in(path, &[], &["serve", "--help"])
+            .status
+            .success()
+    );
 }
 
 #[test]

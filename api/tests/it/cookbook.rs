@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::server::Process;
+use crate::server::{Process, without_variables};
 
 /// A block of code: its language and text, and the heading it stands under.
 struct Block {
@@ -129,7 +129,9 @@ fn definitions(script: &str) -> String {
 }
 
 fn run(heading: &str, folder: &Path, path: &str, before: &str, script: &str) -> String {
-    let output = Command::new("bash")
+    let mut bash = Command::new("bash");
+    without_variables(&mut bash);
+    let output = bash
         .args(["-euo", "pipefail", "-c", &format!("{before}\n{script}")])
         .current_dir(folder)
         .env("PATH", path)

@@ -3,12 +3,12 @@
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::server::Process;
+use crate::server::{Process, binary};
 use crate::wait::{eventually, soon};
 
 const FORECAST: &str = "query($unit: UnitKey!, $provider: String!, $view: ForecastView) { \
      forecast(unit: $unit, provider: $provider, resolution: PT1H, \
-              from: \"2026-06-01T00:00:00Z\", to: \"2026-06-03T00:00:00Z\", view: $view) { values } }";
+              from: \"2026-06-01T00:00:00Z\", to: \"2026-06-03T00:00:00Z\", view: $view) { values points { issuedAt } } }";
 
 /// A demo of one certain moment, with its history written.
 async fn demo(folder: &TempDir, seed: &str) -> Process {
@@ -23,20 +23,26 @@ async fn demo(folder: &TempDir, seed: &str) -> Process {
     ];
     let moment = ["--now", "2026-06-01T12:00:00Z"];
     let demo = Process::start_in(folder.path(), &[&line[..], &moment].concat());
-    // The live feed has begun when a run was issued after the history's end.
+    // A run after that moment is the live feed's, and comes after the history.
     eventually("the live feed begins", async || {
-        let known = json!({ "knownAt": "2026-06-01T12:00:00Z" });
-        let latest = values(&demo, Value::Null).await;
-        (!latest.is_null() && latest != values(&demo, known).await).then_some(())
+        let points = ask(&demo, Value::Null).await["points"].take();
+        let live = |point: &Value| point["issuedAt"].as_str() > Some("2026-06-01T12:00:00Z");
+        points.as_array()?.iter().any(live).then_some(())
     })
     .await;
     demo
 }
 
-async fn values(demo: &Process, view: Value) -> Value {
+/// Null while there is no such unit yet.
+async fn ask(demo: &Process, view: Value) -> Value {
     let variables = json!({ "unit": "plant:2105", "provider": "borealis", "view": view });
-    // Null while there is no such unit yet.
-    demo.client.graphql(FORECAST, variables).await["data"]["forecast"]["values"].clone()
+    demo.client.graphql(FORECAST, variables).await["data"]["forecast"].take()
+}
+
+/// What was known at that moment.
+async fn known_curve(demo: &Process) -> Value {
+    let known = json!({ "knownAt": "2026-06-01T12:00:00Z" });
+    ask(demo, known).await["values"].take()
 }
 
 #[tokio::test]
@@ -84,10 +90,9 @@ async fn a_portfolio_with_curves_that_move() {
 
 #[tokio::test]
 async fn one_seed_and_moment_give_the_same_curves_each_time() {
-    let known = json!({ "knownAt": "2026-06-01T12:00:00Z" });
     let folder = TempDir::new().unwrap();
     let first = demo(&folder, "7").await;
-    let curve = values(&first, known.clone()).await;
+    let curve = known_curve(&first).await;
     assert!(
         curve
             .as_array()
@@ -96,11 +101,19 @@ async fn one_seed_and_moment_give_the_same_curves_each_time() {
             .any(|mwh| mwh.as_f64() > Some(1.0)),
         "{curve}"
     );
+    // Two would take the file from each other.
+    let other = binary()
+        .args(["demo", "--listen", "127.0.0.1:0"])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    assert_eq!(other.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&other.stderr).contains("another demo runs in this folder"));
     first.kill();
-    // In the same folder: the next one begins anew.
+    // The next one begins anew.
     let second = demo(&folder, "7").await;
-    assert_eq!(values(&second, known.clone()).await, curve);
+    assert_eq!(known_curve(&second).await, curve);
     second.kill();
     let other = demo(&folder, "8").await;
-    assert_ne!(values(&other, known).await, curve);
+    assert_ne!(known_curve(&other).await, curve);
 }

@@ -1,13 +1,13 @@
 //! What operators look at, and how a server starts and ends.
 
-use std::process::{Command, Output};
+use std::process::Output;
 
 use migration::testing::TestDatabase;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite;
 
 use crate::client::{Client, code};
-use crate::server::{Kind, Process, on_both, run_sql, smartpulse, started};
+use crate::server::{Kind, Process, binary, on_both, run_sql, smartpulse, started};
 use crate::wait::{eventually, soon};
 
 on_both!(health_says_how_it_is, metrics_are_there, a_stop_is_orderly,);
@@ -441,7 +441,7 @@ fn a_password_is_never_printed() {
     ];
     let check = |url: &str, command: &[&str]| {
         let by_flag = smartpulse(&[command, &["--database-url", url]].concat());
-        let by_variable = Command::new(env!("CARGO_BIN_EXE_smartpulse"))
+        let by_variable = binary()
             .args(command)
             .env("SMARTPULSE_DATABASE_URL", url)
             .output()
@@ -463,4 +463,58 @@ fn a_password_is_never_printed() {
             }
         }
     });
+}
+
+#[tokio::test]
+async fn the_page_comes_out_of_the_binary_and_stays_fresh() {
+    let (_database, server) = started(Kind::Sqlite).await;
+    let get = |path: &str, known: Option<&str>| {
+        let request = server.client.http().get(server.client.url(path));
+        match known {
+            Some(tag) => request.header("if-none-match", tag),
+            None => request,
+        }
+        .send()
+    };
+    let page = get("/", None).await.unwrap();
+    assert_eq!(page.status(), 200);
+    let header = |response: &reqwest::Response, name: &str| {
+        response.headers()[name].to_str().unwrap().to_owned()
+    };
+    assert!(header(&page, "content-security-policy").contains("default-src 'none'"));
+    assert_eq!(header(&page, "x-content-type-options"), "nosniff");
+    if !page.headers().contains_key("etag") {
+        // Built by cargo alone.
+        let text = page.text().await.unwrap();
+        assert!(
+            text.contains("`make build`") && text.contains("Node.js"),
+            "{text}"
+        );
+        return;
+    }
+    let tag = header(&page, "etag");
+    let html = page.text().await.unwrap();
+    assert!(html.contains("<title>SmartPulse</title>"), "{html}");
+    for known in [&tag, tag.strip_prefix("W/").unwrap(), "\"other\", *", "*"] {
+        let expect = if known.contains("other") { 200 } else { 304 };
+        assert_eq!(
+            get("/", Some(known)).await.unwrap().status(),
+            expect,
+            "{known}"
+        );
+    }
+    let script = html
+        .split_once("src=\"/")
+        .unwrap()
+        .1
+        .split_once('"')
+        .unwrap()
+        .0;
+    let script = get(&format!("/{script}"), None).await.unwrap();
+    assert_eq!(script.status(), 200);
+    assert!(header(&script, "cache-control").contains("immutable"));
+    assert!(header(&script, "content-type").starts_with("text/javascript"));
+    for nothing in ["/assets/none.js", "/assets/../index.html", "/index.htm"] {
+        assert_eq!(get(nothing, None).await.unwrap().status(), 404, "{nothing}");
+    }
 }

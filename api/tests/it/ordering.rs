@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::Client;
-use crate::server::{Kind, Process, TestServer, connect, on_both};
+use crate::server::{Kind, Process, TestServer, binary, connect, on_both};
 
 on_both!(
     sixteen_writers_lose_nothing,
@@ -714,9 +714,7 @@ async fn a_restore_begins_a_new_epoch(kind: Kind) {
     let folder = tempfile::TempDir::new().unwrap();
     let copy = folder.path().join("copy");
     let smartpulse = |arguments: &[&str]| {
-        let status = Command::new(env!("CARGO_BIN_EXE_smartpulse"))
-            .args(arguments)
-            .status();
+        let status = binary().args(arguments).status();
         assert!(status.unwrap().success(), "{arguments:?}");
     };
     let shell = |command: &str| {

@@ -91,12 +91,25 @@ pub(crate) fn run_sql(url: &str, script: &str) {
     assert!(child.wait().unwrap().success(), "{script}");
 }
 
+/// The binary, without what the environment may say to it: that could name
+/// somebody's own database.
+pub(crate) fn binary() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_smartpulse"));
+    without_variables(&mut command);
+    command
+}
+
+pub(crate) fn without_variables(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("SMARTPULSE_") {
+            command.env_remove(name);
+        }
+    }
+}
+
 /// One run of the binary to its end.
 pub(crate) fn smartpulse(arguments: &[&str]) -> std::process::Output {
-    Command::new(env!("CARGO_BIN_EXE_smartpulse"))
-        .args(arguments)
-        .output()
-        .unwrap()
+    binary().args(arguments).output().unwrap()
 }
 
 pub(crate) async fn connect(url: &str) -> Database {
@@ -164,17 +177,12 @@ pub(crate) struct Process {
 impl Process {
     /// Starts it and waits until it says that it is ready.
     pub(crate) fn start(url: &str) -> Self {
-        Self::launch(Command::new(env!("CARGO_BIN_EXE_smartpulse")).args([
-            "serve",
-            "--database-url",
-            url,
-        ]))
+        Self::launch(binary().args(["serve", "--database-url", url]))
     }
 
     /// The same in a folder, with what is built in.
     pub(crate) fn start_in(folder: &Path, arguments: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_smartpulse"));
-        Self::launch(command.args(arguments).current_dir(folder))
+        Self::launch(binary().args(arguments).current_dir(folder))
     }
 
     fn launch(command: &mut Command) -> Self {
