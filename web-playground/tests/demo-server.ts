@@ -12,8 +12,10 @@ const READY_WITHIN_MS = 90_000;
 /** Runs `smartpulse demo` in a directory of its own while `use` runs. */
 export async function withDemoServer(use: (url: string) => Promise<void>) {
   const directory = await mkdtemp(join(tmpdir(), 'smartpulse-explorer-'));
-  const server = spawn(binary(), ['demo', '--listen', '127.0.0.1:0', '--seed', '1', '--history-days', '2'], {
+  const server = spawn(binary(), ['demo', '--listen', '127.0.0.1:0', '--seed', '1', '--history-days', '2', '--speed', '4'], {
     cwd: directory,
+    // What the environment says to a server is not meant for this one.
+    env: Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('SMARTPULSE_'))),
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   // Before anything is awaited: a server that ends early is noticed too.

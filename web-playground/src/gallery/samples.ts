@@ -78,18 +78,22 @@ async function loadSamples(): Promise<Samples> {
   };
 }
 
+interface Point {
+  mwh: number;
+  run: { id: string };
+}
+
 async function firstWithValues(candidates: Series[]) {
   const range = { from: hoursFromNow(0), to: hoursFromNow(1) };
-  const { forecasts } = await query<{ forecasts: ({ points: { run: { id: string } }[] } | null)[] }>(
-    seriesAtHandDocument,
-    { selections: candidates.map((series) => ({ ...series, ...range })) },
-  );
-  for (const [index, series] of candidates.entries()) {
-    const runId = forecasts[index]?.points[0]?.run.id;
-    if (runId) {
-      return { series, runId };
-    }
-  }
+  const { forecasts } = await query<{ forecasts: ({ points: Point[] } | null)[] }>(seriesAtHandDocument, {
+    selections: candidates.map((series) => ({ ...series, ...range })),
+  });
+  const known = candidates.flatMap((series, index) => {
+    const point = forecasts[index]?.points[0];
+    return point ? [{ series, runId: point.run.id, mwh: point.mwh }] : [];
+  });
+  // At night a solar plant's curve shows a newcomer nothing but zeros.
+  return known.find(({ mwh }) => mwh > 0) ?? known[0];
 }
 
 async function query<Data>(document: string, variables?: Record<string, unknown>): Promise<Data> {
