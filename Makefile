@@ -10,12 +10,13 @@ TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 # What `npm run build` makes; the binary takes it in.
 PAGE := web-playground/dist/index.html
 
-.PHONY: help build demo test test-rust test-page lint fmt bench schema serve deny
+.PHONY: help build demo test test-tools test-rust test-page lint fmt bench schema serve deny
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(PAGE) ## Run the demo on http://127.0.0.1:8080
+	@echo "Building: the first time takes some minutes, later ones seconds."
 	cargo run --release --package api -- demo
 
 build: $(PAGE) ## Build the page and the release binary, target/release/smartpulse
@@ -33,10 +34,15 @@ $(PAGE): web-playground/node_modules/.package-lock.json schema.graphql $(shell f
 else
 .PHONY: $(PAGE)
 $(PAGE):
-	@echo "Node.js is not installed (20.19 or later): the binary will be without the explorer page" >&2
+	@test -e $@ || echo "Node.js is not installed (20.19 or later): the binary will be without the explorer page" >&2
 endif
 
-test: test-rust test-page ## Run every test, on SQLite and on a PostgreSQL started for it, and in a browser
+test: test-tools test-rust test-page ## Run every test, on SQLite and on a PostgreSQL started for it, and in a browser
+
+# Before minutes of building, not after.
+test-tools:
+	@command -v npm >/dev/null || { echo "the page's tests need Node.js, 20.19 or later" >&2; exit 1; }
+	@scripts/test-browser >/dev/null
 
 test-rust: $(PAGE)
 	scripts/test-postgres exec cargo $(TEST_RUNNER) --workspace --all-features
