@@ -36,22 +36,11 @@ CREATE TABLE touched_forecast_curve (
 -- In the same statement, which parses the values once, they refuse what a CHECK
 -- cannot, because it needs the series and the run: a period beyond the day's
 -- end, what is no number, another issue time than the run's.
+-- What is malformed stands in 0003_malformed_curve.sql.
 CREATE TRIGGER forecast_curve_inserted AFTER INSERT ON forecast_curve BEGIN
     INSERT INTO touched_forecast_curve (operation, series_id, run_id, day, first_period, periods)
     SELECT CASE
-        WHEN NEW.first_period + json_array_length(NEW."values") > CASE (SELECT resolution FROM series WHERE id = NEW.series_id)
-                    WHEN 'PT15M' THEN 96 WHEN 'PT30M' THEN 48 WHEN 'PT1H' THEN 24 ELSE -1 END
-             OR NEW.issued_at IS NOT (SELECT issued_at FROM forecast_run WHERE id = NEW.run_id)
-             -- No string, no object, nothing nested (the first bracket that closes is
-             -- the last character), no true or false, nothing beyond a double: an
-             -- exponent of three digits, or so many digits before the point.
-             OR instr(NEW."values", '"') OR instr(NEW."values", '{')
-             OR instr(NEW."values", ']') < length(NEW."values")
-                AND instr(NEW."values", ']') < length(rtrim(NEW."values", ' ' || char(9, 10, 13)))
-             OR (instr(NEW."values", 'e') OR instr(NEW."values", 'E')) AND (
-                    instr(NEW."values", 't') OR instr(NEW."values", 'f')
-                    OR NEW."values" GLOB '*[eE][0-9][0-9][0-9]*' OR NEW."values" GLOB '*[eE]+[0-9][0-9][0-9]*')
-             OR length(NEW."values") > 300 AND NEW."values" GLOB '*[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]*'
+        WHEN {malformed}
         THEN RAISE(ABORT, 'forecast_curve is malformed: series and run must exist, and values must be numbers or nulls, end with the day, and carry their run''s issued_at')
         ELSE 'INSERT' END,
         NEW.series_id, NEW.run_id, NEW.day, NEW.first_period, json_array_length(NEW."values");
@@ -61,19 +50,7 @@ CREATE TRIGGER forecast_curve_updated AFTER UPDATE ON forecast_curve BEGIN
     VALUES ('UPDATE', OLD.series_id, OLD.run_id, OLD.day, OLD.first_period, json_array_length(OLD."values"));
     INSERT INTO touched_forecast_curve (operation, series_id, run_id, day, first_period, periods)
     SELECT CASE
-        WHEN NEW.first_period + json_array_length(NEW."values") > CASE (SELECT resolution FROM series WHERE id = NEW.series_id)
-                    WHEN 'PT15M' THEN 96 WHEN 'PT30M' THEN 48 WHEN 'PT1H' THEN 24 ELSE -1 END
-             OR NEW.issued_at IS NOT (SELECT issued_at FROM forecast_run WHERE id = NEW.run_id)
-             -- No string, no object, nothing nested (the first bracket that closes is
-             -- the last character), no true or false, nothing beyond a double: an
-             -- exponent of three digits, or so many digits before the point.
-             OR instr(NEW."values", '"') OR instr(NEW."values", '{')
-             OR instr(NEW."values", ']') < length(NEW."values")
-                AND instr(NEW."values", ']') < length(rtrim(NEW."values", ' ' || char(9, 10, 13)))
-             OR (instr(NEW."values", 'e') OR instr(NEW."values", 'E')) AND (
-                    instr(NEW."values", 't') OR instr(NEW."values", 'f')
-                    OR NEW."values" GLOB '*[eE][0-9][0-9][0-9]*' OR NEW."values" GLOB '*[eE]+[0-9][0-9][0-9]*')
-             OR length(NEW."values") > 300 AND NEW."values" GLOB '*[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]*'
+        WHEN {malformed}
         THEN RAISE(ABORT, 'forecast_curve is malformed: series and run must exist, and values must be numbers or nulls, end with the day, and carry their run''s issued_at')
         ELSE 'UPDATE' END,
         NEW.series_id, NEW.run_id, NEW.day, NEW.first_period, json_array_length(NEW."values");
