@@ -411,7 +411,7 @@ async fn insert_versions_postgres(
 }
 
 /// Rows of one statement on SQLite, at most; a power of two.
-const ROWS_A_BATCH: usize = 128;
+const ROWS_A_BATCH: usize = 256;
 
 async fn insert_versions_sqlite(
     db: &impl ConnectionTrait,
