@@ -138,7 +138,7 @@ pub async fn page(
 pub async fn upsert(db: &Database, providers: &[ProviderUpsert]) -> Result<Receipt, ProviderError> {
     validate(providers)?;
     let txn = db.begin().await?;
-    if let Err(error) = write(&txn, providers).await {
+    if let Err(error) = write_valid(&txn, providers).await {
         txn.rollback().await?;
         return Err(error);
     }
@@ -165,12 +165,19 @@ fn validate(providers: &[ProviderUpsert]) -> Result<(), ProviderError> {
     Ok(())
 }
 
-/// The same inside a transaction, which is to be rolled back after an error.
+/// [`upsert`] inside a transaction, which is to be rolled back after an error.
 pub async fn write(
     txn: &DatabaseTransaction,
     providers: &[ProviderUpsert],
 ) -> Result<(), ProviderError> {
     validate(providers)?;
+    write_valid(txn, providers).await
+}
+
+async fn write_valid(
+    txn: &DatabaseTransaction,
+    providers: &[ProviderUpsert],
+) -> Result<(), ProviderError> {
     // In order of their keys, so that two callers cannot wait for each other.
     let mut inputs: Vec<_> = providers.iter().collect();
     inputs.sort_by(|a, b| a.key.cmp(&b.key));

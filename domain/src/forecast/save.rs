@@ -102,7 +102,7 @@ pub async fn save(
     })
 }
 
-/// The same inside a transaction, which is to be rolled back after an error.
+/// [`save`] inside a transaction, which is to be rolled back after an error.
 pub async fn write(
     txn: &DatabaseTransaction,
     viewer: &str,

@@ -221,17 +221,17 @@ fn beyond(sort: UnitSort, name: &str, key: UnitKey, greater: bool) -> Condition 
 pub async fn upsert(db: &Database, units: &[UnitUpsert]) -> Result<Receipt, UnitError> {
     validate(units)?;
     let txn = db.begin().await?;
-    if let Err(error) = write(&txn, units).await {
+    if let Err(error) = write_valid(&txn, units).await {
         txn.rollback().await?;
         return Err(error);
     }
     Ok(change::commit(txn).await?)
 }
 
-/// The same inside a transaction, which is to be rolled back after an error.
+/// [`upsert`] inside a transaction, which is to be rolled back after an error.
 pub async fn write(txn: &DatabaseTransaction, units: &[UnitUpsert]) -> Result<(), UnitError> {
     validate(units)?;
-    refuse(write_valid(txn, units).await?)
+    write_valid(txn, units).await
 }
 
 fn refuse(mut violations: Vec<Violation>) -> Result<(), UnitError> {
@@ -287,10 +287,7 @@ fn validate(units: &[UnitUpsert]) -> Result<(), UnitError> {
     refuse(violations)
 }
 
-async fn write_valid(
-    txn: &DatabaseTransaction,
-    units: &[UnitUpsert],
-) -> Result<Vec<Violation>, DbErr> {
+async fn write_valid(txn: &DatabaseTransaction, units: &[UnitUpsert]) -> Result<(), UnitError> {
     let backend = txn.get_database_backend();
     let places = |input: &UnitUpsert| matches!(input.parent, Patch::Set(_));
     if backend == DbBackend::Postgres && units.iter().any(places) {
@@ -369,7 +366,7 @@ async fn write_valid(
     if violations.is_empty() {
         violations = cycles(txn, units, &ids).await?;
     }
-    Ok(violations)
+    refuse(violations)
 }
 
 async fn upsert_row(txn: &DatabaseTransaction, input: &UnitUpsert) -> Result<(), DbErr> {
