@@ -48,7 +48,7 @@ test-rust: $(PAGE)
 	scripts/test-postgres exec cargo $(TEST_RUNNER) --workspace --all-features
 
 # Built as test-rust builds it, so that nothing is compiled twice.
-test-page: $(PAGE)
+test-page: test-tools $(PAGE)
 	cargo test --workspace --all-features --no-run --quiet
 	SMARTPULSE_TEST_CHROMIUM=$$(scripts/test-browser) SMARTPULSE_BINARY=$(TARGET)/debug/smartpulse npm test --prefix web-playground
 

@@ -6,23 +6,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake};
 use std::time::Duration;
 
-use domain::cache::{CacheSettings, Clock};
 use domain::change::{self, Position};
 use domain::database::Database;
-use domain::forecast::{Forecasts, ForecastsSettings, NewRun, Resolution, RunValues, SaveRequest};
+use domain::forecast::{NewRun, Resolution, RunValues, SaveRequest};
 use futures_util::StreamExt;
 use sea_orm::{ConnectionTrait, Statement};
 use serde_json::{Value, json};
-use subscriptions::change_log::{self, ChangeLog, ChangeLogMetrics, ChangeLogSettings};
+use subscriptions::change_log::{ChangeLog, ChangeLogSettings};
 use subscriptions::forecast::{ForecastFilter, changed};
-use subscriptions::hub::{Hub, HubMetrics};
 use time::OffsetDateTime;
 use time::macros::datetime;
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
 use crate::client::{Client, Socket, code};
-use crate::server::{Kind, TestServer, connect, on_both, run_sql, started};
+use crate::server::{Kind, TestServer, change_log_alone, on_both, run_sql, started};
 use crate::wait::{eventually, soon};
 
 on_both!(
@@ -545,41 +542,6 @@ async fn plain_sql_is_seen(kind: Kind) {
     server.stop().await;
 }
 
-/// A change log of its own over the same database, whose subscribers' queues
-/// hold but a few events.
-async fn with_small_queues(url: &str) -> (ChangeLog, CancellationToken, JoinSet<()>) {
-    let db = connect(url).await;
-    let head = change_log::boot(&db).await.unwrap();
-    let cache = CacheSettings {
-        budget_bytes: 1 << 20,
-        time_to_live: Duration::from_secs(60),
-    };
-    let settings = ForecastsSettings {
-        latest: cache,
-        history: cache,
-        reference: cache,
-    };
-    let log = ChangeLog::new(
-        db.clone(),
-        Forecasts::new(&db, Arc::new(Clock::new(head)), settings),
-        Hub::new(head, 2, HubMetrics::default()),
-        ChangeLogSettings {
-            busy_interval: Duration::from_millis(50),
-            idle_interval: Duration::from_secs(1),
-            scan_interval: Duration::from_secs(60),
-            acknowledge_timeout: Duration::from_secs(30),
-        },
-        ChangeLogMetrics::default(),
-    );
-    let stop = CancellationToken::new();
-    let mut workers = JoinSet::new();
-    let (sequencer, tail) = (log.sequencer(), log.tail());
-    let (first, second) = (stop.clone(), stop.clone());
-    workers.spawn(async move { sequencer.run(first).await.unwrap() });
-    workers.spawn(async move { tail.run(second).await.unwrap() });
-    (log, stop, workers)
-}
-
 async fn write(log: &ChangeLog, value: f64) -> u64 {
     let request = SaveRequest {
         runs: vec![NewRun {
@@ -604,7 +566,14 @@ async fn write(log: &ChangeLog, value: f64) -> u64 {
 async fn a_slow_subscriber_is_caught_up_from_the_log(kind: Kind) {
     let (database, server) = prepared(kind).await;
     server.stop().await;
-    let (log, stop, mut workers) = with_small_queues(database.url()).await;
+    // Subscribers' queues hold but two events.
+    let settings = ChangeLogSettings {
+        busy_interval: Duration::from_millis(50),
+        idle_interval: Duration::from_secs(1),
+        scan_interval: Duration::from_secs(60),
+        acknowledge_timeout: Duration::from_secs(30),
+    };
+    let (log, stop, mut workers) = change_log_alone(database.url(), 2, settings).await;
     let mut slow = Box::pin(changed(
         log.clone(),
         ForecastFilter::default(),

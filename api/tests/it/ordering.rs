@@ -7,25 +7,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use domain::cache::{CacheSettings, Clock};
 use domain::change::{self, Position};
 use domain::database::Database;
-use domain::forecast::{Forecasts, ForecastsSettings};
 use futures_util::StreamExt;
 use migration::testing::TestDatabase;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sea_orm::{ConnectionTrait, DbBackend, Statement, TransactionTrait};
 use serde_json::{Value, json};
-use subscriptions::change_log::{self, ChangeLog, ChangeLogMetrics, ChangeLogSettings};
+use subscriptions::change_log::ChangeLogSettings;
 use subscriptions::forecast::{ForecastFilter, changed};
-use subscriptions::hub::{Hub, HubMetrics};
 use tokio::sync::{Barrier, watch};
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
 use crate::client::Client;
-use crate::server::{Kind, Process, TestServer, binary, connect, on_both};
+use crate::server::{Kind, Process, TestServer, binary, change_log_alone, connect, on_both};
 
 on_both!(
     sixteen_writers_lose_nothing,
@@ -448,46 +444,19 @@ async fn a_tail_by_id_is_found_out() {
     server.stop().await;
 }
 
-/// A change log that no timer helps.
-async fn signals_only(url: &str) -> (ChangeLog, CancellationToken, JoinSet<()>) {
-    let db = connect(url).await;
-    let head = change_log::boot(&db).await.unwrap();
-    let cache = CacheSettings {
-        budget_bytes: 1 << 20,
-        time_to_live: Duration::from_secs(60),
-    };
-    let settings = ForecastsSettings {
-        latest: cache,
-        history: cache,
-        reference: cache,
-    };
-    let never = Duration::from_secs(3600);
-    let log = ChangeLog::new(
-        db.clone(),
-        Forecasts::new(&db, Arc::new(Clock::new(head)), settings),
-        Hub::new(head, 64, HubMetrics::default()),
-        ChangeLogSettings {
-            busy_interval: never,
-            idle_interval: never,
-            scan_interval: never,
-            acknowledge_timeout: Duration::from_secs(30),
-        },
-        ChangeLogMetrics::default(),
-    );
-    let stop = CancellationToken::new();
-    let mut workers = JoinSet::new();
-    let (sequencer, tail) = (log.sequencer(), log.tail());
-    let (first, second) = (stop.clone(), stop.clone());
-    workers.spawn(async move { sequencer.run(first).await.unwrap() });
-    workers.spawn(async move { tail.run(second).await.unwrap() });
-    (log, stop, workers)
-}
-
 async fn simultaneous_commits_are_numbered_at_once(kind: Kind) {
     const COMMITS: usize = 16;
     let (database, server, _) = prepared(kind).await;
     server.stop().await;
-    let (log, stop, mut workers) = signals_only(database.url()).await;
+    // No timer helps: signals alone.
+    let never = Duration::from_secs(3600);
+    let settings = ChangeLogSettings {
+        busy_interval: never,
+        idle_interval: never,
+        scan_interval: never,
+        acknowledge_timeout: Duration::from_secs(30),
+    };
+    let (log, stop, mut workers) = change_log_alone(database.url(), 64, settings).await;
     let barrier = Arc::new(Barrier::new(COMMITS));
     let mut writers = JoinSet::new();
     for i in 0..COMMITS {

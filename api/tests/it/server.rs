@@ -4,16 +4,21 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
+use domain::cache::{CacheSettings, Clock};
 use domain::database::{Database, DatabaseSettings};
+use domain::forecast::{Forecasts, ForecastsSettings};
 use migration::testing::TestDatabase;
 use smartpulse::app::App;
 use smartpulse::config::ServeArgs;
-use subscriptions::change_log::ChangeLog;
+use subscriptions::change_log::{self, ChangeLog, ChangeLogMetrics, ChangeLogSettings};
+use subscriptions::hub::{Hub, HubMetrics};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::client::Client;
 
@@ -121,6 +126,39 @@ pub(crate) async fn connect(url: &str) -> Database {
     })
     .await
     .unwrap()
+}
+
+/// A change log and its workers over a database, with no server around them.
+pub(crate) async fn change_log_alone(
+    url: &str,
+    queue: usize,
+    log_settings: ChangeLogSettings,
+) -> (ChangeLog, CancellationToken, JoinSet<()>) {
+    let db = connect(url).await;
+    let head = change_log::boot(&db).await.unwrap();
+    let cache = CacheSettings {
+        budget_bytes: 1 << 20,
+        time_to_live: Duration::from_secs(60),
+    };
+    let settings = ForecastsSettings {
+        latest: cache,
+        history: cache,
+        reference: cache,
+    };
+    let log = ChangeLog::new(
+        db.clone(),
+        Forecasts::new(&db, Arc::new(Clock::new(head)), settings),
+        Hub::new(head, queue, HubMetrics::default()),
+        log_settings,
+        ChangeLogMetrics::default(),
+    );
+    let stop = CancellationToken::new();
+    let mut workers = JoinSet::new();
+    let (sequencer, tail) = (log.sequencer(), log.tail());
+    let (first, second) = (stop.clone(), stop.clone());
+    workers.spawn(async move { sequencer.run(first).await.unwrap() });
+    workers.spawn(async move { tail.run(second).await.unwrap() });
+    (log, stop, workers)
 }
 
 /// A whole server within the test's process, on a port of its own.
