@@ -61,25 +61,25 @@ CREATE TRIGGER forecast_curve_deleted AFTER DELETE ON forecast_curve BEGIN
 END;
 
 -- The notes as changes: one a series, run and month, with the touched delivery
--- range, in the order they were touched.
+-- range, in the order they were touched. The notes are grouped before anything
+-- is looked up or formatted: a day and a period in it sort as one number, and
+-- what is folded together changed together.
 CREATE VIEW touched_forecast_range AS
-SELECT operation, unit_type, unit_number, provider_key, resolution, series_id, run_id,
-       strftime('%Y-%m-%dT%H:%M:00.000000Z', range_from, 'unixepoch') AS range_start,
-       strftime('%Y-%m-%dT%H:%M:00.000000Z', range_to, 'unixepoch') AS range_end,
-       strftime('%Y-%m-%dT%H:%M:%f000Z', touched_at) AS changed_at,
-       row_number() OVER (ORDER BY first_id) AS ordinal
+SELECT t.operation, u.unit_type, u.unit_number, p.key AS provider_key, s.resolution, t.series_id, t.run_id,
+       strftime('%Y-%m-%dT%H:%M:00.000000Z', (t.first / 1000 - 2440588) * 86400 + t.first % 1000 * s.seconds, 'unixepoch') AS range_start,
+       strftime('%Y-%m-%dT%H:%M:00.000000Z', (t.last / 1000 - 2440588) * 86400 + t.last % 1000 * s.seconds, 'unixepoch') AS range_end,
+       (SELECT strftime('%Y-%m-%dT%H:%M:%f000Z', max(touched_at)) FROM touched_forecast_curve) AS changed_at,
+       row_number() OVER (ORDER BY t.first_id) AS ordinal
 FROM (
-    SELECT t.operation, u.unit_type, u.unit_number, p.key AS provider_key, s.resolution, t.series_id, t.run_id,
-           min(t.id) AS first_id, max(t.touched_at) AS touched_at,
-           min(unixepoch(t.day) + t.first_period * s.seconds) AS range_from,
-           max(unixepoch(t.day) + (t.first_period + t.periods) * s.seconds) AS range_to
-    FROM touched_forecast_curve t
-    JOIN (SELECT *, CASE resolution WHEN 'PT15M' THEN 900 WHEN 'PT30M' THEN 1800 ELSE 3600 END AS seconds
-          FROM series) s ON s.id = t.series_id
-    JOIN unit u ON u.id = s.unit_id
-    JOIN provider p ON p.id = s.provider_id
-    GROUP BY t.series_id, t.run_id, substr(t.day, 1, 7), t.operation
-);
+    SELECT operation, series_id, run_id, min(id) AS first_id,
+           min(day_number * 1000 + first_period) AS first, max(day_number * 1000 + first_period + periods) AS last
+    FROM (SELECT *, CAST(julianday(day) + 0.5 AS INTEGER) AS day_number FROM touched_forecast_curve)
+    GROUP BY series_id, run_id, substr(day, 1, 7), operation
+) t
+JOIN (SELECT *, CASE resolution WHEN 'PT15M' THEN 900 WHEN 'PT30M' THEN 1800 ELSE 3600 END AS seconds
+      FROM series) s ON s.id = t.series_id
+JOIN unit u ON u.id = s.unit_id
+JOIN provider p ON p.id = s.provider_id;
 
 -- A rewritten issue time moves a whole run: what is cached of it is void.
 CREATE TRIGGER forecast_run_updated AFTER UPDATE ON forecast_run BEGIN
