@@ -19,16 +19,18 @@ use time::OffsetDateTime;
 use tokio::net::TcpListener;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::config::{DatabaseArgs, DatabaseUrl, SUBSCRIBER_QUEUE, ServeArgs, change_log_settings};
+use crate::drain::Drain;
 use crate::graphql::document::Documents;
+use crate::graphql::executor::Executor;
 use crate::http::{self, Health, Metrics};
 use crate::supervisor::{Supervisor, Workers};
 
 /// Parsed GraphQL documents kept in memory, in bytes.
 const DOCUMENT_BUDGET: u64 = 16 << 20;
-/// How long a stop waits for requests, sockets and workers.
+/// How long a stop waits for requests and workers, and for connections beyond
+/// the time over which they are sent away.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// How often old changes and idempotency keys are removed.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
@@ -42,8 +44,7 @@ pub struct App {
     retention: time::Duration,
     warm: Arc<AtomicBool>,
     stopping: Arc<AtomicBool>,
-    stop: CancellationToken,
-    sockets: TaskTracker,
+    drain: Drain,
 }
 
 /// Refuses to listen where others could come who are not asked who they are.
@@ -132,11 +133,17 @@ impl App {
         let limits = args.limits.settings();
         let workers = Workers::default();
         let (warm, stopping) = <(Arc<AtomicBool>, Arc<AtomicBool>)>::default();
-        let stop = CancellationToken::new();
-        let sockets = TaskTracker::new();
+        let drain = Drain::new(args.live.drain());
+        let executor = Executor::new(
+            crate::graphql::schema(log.clone(), limits),
+            Documents::new(limits, DOCUMENT_BUDGET),
+            limits,
+            log.clone(),
+            args.live.settings(),
+        );
         let shared = Arc::new(http::Shared {
-            schema: crate::graphql::schema(log.clone(), limits),
-            documents: Documents::new(limits, DOCUMENT_BUDGET),
+            metrics: Metrics::new(&log, executor.metrics(), workers.restarts.clone()),
+            executor,
             limits,
             health: Health {
                 log: log.clone(),
@@ -144,10 +151,10 @@ impl App {
                 warm: Arc::clone(&warm),
                 stopping: Arc::clone(&stopping),
             },
-            metrics: Metrics::new(&log, workers.restarts.clone()),
             sdl: crate::graphql::sdl(),
-            stop: stop.clone(),
-            sockets: sockets.clone(),
+            drain: drain.clone(),
+            sockets: args.live.sockets(),
+            heartbeat: args.live.heartbeat(),
         });
         Ok(Self {
             start: StartLine {
@@ -161,8 +168,7 @@ impl App {
             retention: time::Duration::hours(i64::from(args.retention_hours)),
             warm,
             stopping,
-            stop,
-            sockets,
+            drain,
         })
     }
 
@@ -202,30 +208,30 @@ impl App {
         );
         let supervisor = self.start_workers(stop_workers.clone());
 
-        let (stopping, ends) = (Arc::clone(&self.stopping), self.stop.clone());
+        let (stopping, drain) = (Arc::clone(&self.stopping), self.drain.clone());
         let server = axum::serve(listener, self.router()).with_graceful_shutdown(async move {
             stop.await;
             tracing::info!("stopping");
             stopping.store(true, Ordering::SeqCst);
-            ends.cancel();
+            drain.begin();
         });
-        let stopped = self.stop.clone();
+        let patience = self.drain.window() + STOP_PATIENCE;
+        let begun = self.drain.begun().clone();
         let served = tokio::select! {
             served = server.into_future() => served,
-            () = async { stopped.cancelled().await; sleep(STOP_PATIENCE).await } => {
+            () = async { begun.cancelled().await; sleep(patience).await } => {
                 tracing::warn!("requests did not end in time");
                 Ok(())
             }
         };
-        self.stop.cancel();
-        self.sockets.close();
-        let sockets = tokio::time::timeout(STOP_PATIENCE, self.sockets.wait()).await;
+        self.drain.begin();
+        let drained = tokio::time::timeout(patience, self.drain.done()).await;
         stop_workers.cancel();
         supervisor.join(STOP_PATIENCE).await;
         self.log.database().close().await?;
         served.context("the server failed")?;
-        if sockets.is_err() {
-            tracing::warn!("websockets did not close in time");
+        if drained.is_err() {
+            tracing::warn!("connections did not close in time");
         }
         tracing::info!("stopped");
         Ok(())

@@ -1,16 +1,18 @@
 //! What a client may see of an error.
 
+use std::any::Any;
 use std::error::Error;
 use std::sync::Arc;
 
-use async_graphql::{ErrorExtensionValues, ServerError, Value};
+use async_graphql::{ErrorExtensionValues, Pos, ServerError, Value};
 use domain::Violation;
+use domain::change::Position;
 use domain::forecast::ForecastError;
 use domain::provider::ProviderError;
 use domain::unit::UnitError;
 use sea_orm::DbErr;
+use subscriptions::StreamError;
 use subscriptions::change_log::AcknowledgeError;
-use subscriptions::forecast::StreamError;
 
 /// The closed list of codes that clients may rely on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +20,7 @@ pub(crate) enum ErrorCode {
     BadUserInput,
     NotFound,
     Conflict,
+    RateLimited,
     TooComplex,
     PositionExpired,
     ResyncRequired,
@@ -31,6 +34,7 @@ impl ErrorCode {
             Self::BadUserInput => "BAD_USER_INPUT",
             Self::NotFound => "NOT_FOUND",
             Self::Conflict => "CONFLICT",
+            Self::RateLimited => "RATE_LIMITED",
             Self::TooComplex => "TOO_COMPLEX",
             Self::PositionExpired => "POSITION_EXPIRED",
             Self::ResyncRequired => "RESYNC_REQUIRED",
@@ -39,6 +43,9 @@ impl ErrorCode {
         }
     }
 }
+
+/// What a client is told of an error that is ours to mend.
+const INTERNAL: &str = "internal error: the server's log has the cause";
 
 /// An error on its way to a client. Not `Display`, so that this stays the only
 /// door: async-graphql makes a client message of whatever can be displayed.
@@ -68,14 +75,16 @@ impl ApiError {
         Self::new(ErrorCode::BadUserInput, message)
     }
 
-    fn internal(source: impl Error + Send + Sync + 'static) -> Self {
+    pub(crate) fn internal(source: impl Error + Send + Sync + 'static) -> Self {
         Self {
             source: Some(Arc::new(source)),
-            ..Self::new(
-                ErrorCode::Internal,
-                "internal error: the server's log has the cause",
-            )
+            ..Self::panicked()
         }
+    }
+
+    /// A panic, whose message [`log_panic`] keeps for us.
+    pub(crate) fn panicked() -> Self {
+        Self::new(ErrorCode::Internal, INTERNAL)
     }
 
     fn database(source: DbErr) -> Self {
@@ -97,6 +106,21 @@ impl ApiError {
             violations,
             ..Self::bad_input(message)
         }
+    }
+
+    /// A position that clients can go on from.
+    pub(crate) fn at(self, position: Position) -> Self {
+        Self {
+            position: Some(position.to_string()),
+            ..self
+        }
+    }
+
+    /// The error of a request that no field answered.
+    pub(crate) fn into_server_error(self) -> ServerError {
+        let mut error = async_graphql::Error::from(self).into_server_error(Pos::default());
+        error.locations.clear();
+        error
     }
 
     pub(crate) fn unknown(message: String, path: Option<String>) -> Self {
@@ -194,14 +218,12 @@ impl From<StreamError> for ApiError {
     fn from(error: StreamError) -> Self {
         let message = error.to_string();
         match error {
-            StreamError::PositionExpired { current, .. } => Self {
-                position: Some(current.to_string()),
-                ..Self::new(ErrorCode::PositionExpired, message)
-            },
-            StreamError::ResyncRequired { position } => Self {
-                position: Some(position.to_string()),
-                ..Self::new(ErrorCode::ResyncRequired, message)
-            },
+            StreamError::PositionExpired { current, .. } => {
+                Self::new(ErrorCode::PositionExpired, message).at(current)
+            }
+            StreamError::ResyncRequired { position } => {
+                Self::new(ErrorCode::ResyncRequired, message).at(position)
+            }
             StreamError::Forecast(error) => error.into(),
         }
     }
@@ -277,6 +299,16 @@ pub(crate) fn finish(errors: &mut [ServerError]) {
     }
 }
 
+/// Logs what a panic said.
+pub(crate) fn log_panic(panic: &(dyn Any + Send), what: &'static str) {
+    let message = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message");
+    tracing::error!(panic = message, "{what}");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -287,6 +319,7 @@ mod tests {
             ErrorCode::BadUserInput,
             ErrorCode::NotFound,
             ErrorCode::Conflict,
+            ErrorCode::RateLimited,
             ErrorCode::TooComplex,
             ErrorCode::PositionExpired,
             ErrorCode::ResyncRequired,
@@ -294,7 +327,7 @@ mod tests {
             ErrorCode::Internal,
         ]
         .map(ErrorCode::as_str);
-        insta::assert_snapshot!(codes.join(" "), @"BAD_USER_INPUT NOT_FOUND CONFLICT TOO_COMPLEX POSITION_EXPIRED RESYNC_REQUIRED UNAVAILABLE INTERNAL");
+        insta::assert_snapshot!(codes.join(" "), @"BAD_USER_INPUT NOT_FOUND CONFLICT RATE_LIMITED TOO_COMPLEX POSITION_EXPIRED RESYNC_REQUIRED UNAVAILABLE INTERNAL");
     }
 
     #[test]

@@ -1,10 +1,19 @@
 //! What makes SmartPulse live.
 //!
 //! The change log gets its positions and is tailed ([`change_log`]); each
-//! replica distributes what it has applied to its subscribers ([`hub`]);
-//! streams of forecasts ([`forecast`]) join the two without a seam: nothing
-//! lost, nothing twice, in order.
+//! replica distributes what it has applied to its subscribers ([`hub`]), who
+//! [`follow`](Span) it without a seam: nothing lost, nothing twice, in order.
+//! Streams of [`forecast`]s and of all [`changes`] are made of that. Those who
+//! ask for the same stream share one run of it ([`cohort`]).
 
 pub mod change_log;
+mod changes;
+pub mod cohort;
+mod error;
+mod follow;
 pub mod forecast;
 pub mod hub;
+
+pub use changes::{Entity, changes};
+pub use error::StreamError;
+pub use follow::Span;

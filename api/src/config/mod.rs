@@ -20,6 +20,8 @@ use domain::forecast::ForecastsSettings;
 use subscriptions::change_log::ChangeLogSettings;
 
 use crate::graphql::Limits;
+use crate::graphql::executor::LiveSettings;
+use crate::websocket::SocketSettings;
 
 /// Which database.
 #[derive(Args, Debug, Clone)]
@@ -165,6 +167,9 @@ pub struct ServeArgs {
     pub limits: LimitArgs,
 
     #[command(flatten)]
+    pub live: LiveArgs,
+
+    #[command(flatten)]
     pub log: LogSettings,
 }
 
@@ -208,6 +213,69 @@ impl CacheArgs {
             reference: cache(self.cache_reference_mib),
         }
     }
+}
+
+/// Subscriptions and the connections that they come over.
+#[derive(Args, Debug, Clone)]
+pub struct LiveArgs {
+    /// Within so many seconds a websocket must say who it is
+    #[arg(long, env = "SMARTPULSE_LIVE_INIT_SECONDS", default_value_t = 10)]
+    pub live_init_seconds: u32,
+
+    /// Every so many seconds a websocket is asked whether it is there, and an HTTP
+    /// stream says so; a websocket that then says nothing until the next time goes
+    #[arg(long, env = "SMARTPULSE_LIVE_PING_SECONDS", default_value_t = 20)]
+    pub live_ping_seconds: u32,
+
+    /// A websocket that takes nothing for so many seconds is let go
+    #[arg(long, env = "SMARTPULSE_LIVE_WRITE_SECONDS", default_value_t = 15)]
+    pub live_write_seconds: u32,
+
+    /// Operations under way at once over one websocket
+    #[arg(long, env = "SMARTPULSE_LIVE_OPERATIONS", default_value_t = 1000)]
+    pub live_operations: usize,
+
+    /// Results kept in memory for subscribers of one subscription that are behind
+    #[arg(long, env = "SMARTPULSE_LIVE_FRAMES", default_value_t = 256)]
+    pub live_frames: usize,
+
+    /// How long an operation waits for the position that it must include, in milliseconds
+    #[arg(long, env = "SMARTPULSE_LIVE_MIN_POSITION_MS", default_value_t = 5000)]
+    pub live_min_position_ms: u64,
+
+    /// On a stop, connections are sent away over so many seconds at most
+    #[arg(long, env = "SMARTPULSE_LIVE_DRAIN_SECONDS", default_value_t = 5)]
+    pub live_drain_seconds: u32,
+}
+
+impl LiveArgs {
+    pub(crate) fn settings(&self) -> LiveSettings {
+        LiveSettings {
+            frames: self.live_frames.max(1),
+            min_position_wait: Duration::from_millis(self.live_min_position_ms),
+        }
+    }
+
+    pub(crate) fn sockets(&self) -> SocketSettings {
+        SocketSettings {
+            init_timeout: seconds(self.live_init_seconds),
+            ping_interval: seconds(self.live_ping_seconds),
+            write_timeout: seconds(self.live_write_seconds),
+            operations: self.live_operations.max(1),
+        }
+    }
+
+    pub(crate) fn heartbeat(&self) -> Duration {
+        seconds(self.live_ping_seconds)
+    }
+
+    pub(crate) fn drain(&self) -> Duration {
+        Duration::from_secs(self.live_drain_seconds.into())
+    }
+}
+
+fn seconds(number: u32) -> Duration {
+    Duration::from_secs(number.max(1).into())
 }
 
 /// What one request may ask for.

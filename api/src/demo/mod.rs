@@ -27,7 +27,7 @@ use time::{Duration, OffsetDateTime};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{self, App};
-use crate::config::{CacheArgs, DatabaseArgs, LimitArgs, LogSettings, ServeArgs};
+use crate::config::{CacheArgs, DatabaseArgs, LimitArgs, LiveArgs, LogSettings, ServeArgs};
 
 use client::Client;
 use feed::FeedSettings;
@@ -77,6 +77,9 @@ pub(crate) struct DemoArgs {
     limits: LimitArgs,
 
     #[command(flatten)]
+    pub(crate) live: LiveArgs,
+
+    #[command(flatten)]
     pub(crate) log: LogSettings,
 }
 
@@ -92,6 +95,7 @@ impl DemoArgs {
             retention_hours: 168,
             cache: self.cache.clone(),
             limits: self.limits.clone(),
+            live: self.live.clone(),
             log: self.log.clone(),
         }
     }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use async_graphql::parser::parse_query;
 use async_graphql::parser::types::{
-    ExecutableDocument, OperationDefinition, OperationType, Selection, SelectionSet,
+    DocumentOperations, ExecutableDocument, Field, OperationDefinition, Selection, SelectionSet,
 };
-use async_graphql::{Name, Positioned, Request, ServerError};
+use async_graphql::{Name, Positioned, ServerError};
 
 use super::Limits;
 use crate::error::{ApiError, ErrorCode};
@@ -16,8 +16,15 @@ use crate::error::{ApiError, ErrorCode};
 /// parsing costs more than answering.
 #[derive(Clone)]
 pub(crate) struct Documents {
-    parsed: moka::sync::Cache<String, Arc<ExecutableDocument>, rustc_hash::FxBuildHasher>,
+    parsed: moka::sync::Cache<String, Arc<Document>, rustc_hash::FxBuildHasher>,
     limits: Limits,
+}
+
+/// A document within the limits.
+pub(crate) struct Document {
+    pub(crate) parsed: ExecutableDocument,
+    /// Its tokens, one space between them: the same for all ways to lay it out.
+    pub(crate) normal: Arc<str>,
 }
 
 impl Documents {
@@ -26,49 +33,111 @@ impl Documents {
         let parsed = moka::sync::Cache::builder()
             .max_capacity(budget_bytes)
             // A parsed document takes some ten times its text.
-            .weigher(|text: &String, _| u32::try_from(text.len() * 11).unwrap_or(u32::MAX))
+            .weigher(|text: &String, _| u32::try_from(text.len() * 12).unwrap_or(u32::MAX))
             .build_with_hasher(rustc_hash::FxBuildHasher);
         Self { parsed, limits }
     }
 
-    /// Parses the request's document, or finds it parsed.
-    pub(crate) fn prepare(&self, mut request: Request) -> Result<Request, ServerError> {
-        let document = match self.parsed.get(request.query.as_str()) {
-            Some(document) => document,
-            None => {
-                let document = Arc::new(parse(&request.query, &self.limits)?);
-                self.parsed
-                    .insert(request.query.clone(), Arc::clone(&document));
-                document
-            }
-        };
-        request.set_parsed_query((*document).clone());
-        Ok(request)
+    /// The document, parsed now or before.
+    pub(crate) fn get(&self, text: &str) -> Result<Arc<Document>, ServerError> {
+        if let Some(document) = self.parsed.get(text) {
+            return Ok(document);
+        }
+        let document = Arc::new(Document {
+            parsed: parse(text, &self.limits)?,
+            normal: tokens(text).collect::<Vec<_>>().join(" ").into(),
+        });
+        self.parsed.insert(text.to_owned(), Arc::clone(&document));
+        Ok(document)
     }
 }
 
-/// Whether the operation that the request names, or its only one, is a query.
-pub(crate) fn is_query(request: &mut Request) -> bool {
-    every_operation(request, |ty| ty == OperationType::Query)
-}
+impl Document {
+    /// The operation of this name, or the only one.
+    pub(crate) fn operation(
+        &self,
+        name: Option<&str>,
+    ) -> Result<&Positioned<OperationDefinition>, ApiError> {
+        match (&self.parsed.operations, name) {
+            (DocumentOperations::Single(operation), None) => Ok(operation),
+            (DocumentOperations::Multiple(all), None) if all.len() == 1 => all
+                .values()
+                .next()
+                .ok_or_else(|| ApiError::bad_input("the document has no operation")),
+            (DocumentOperations::Multiple(_), None) => Err(ApiError::bad_input(
+                "the document has several operations: name one as operationName",
+            )),
+            (DocumentOperations::Multiple(all), Some(name)) if all.contains_key(name) => {
+                Ok(&all[name])
+            }
+            (_, Some(name)) => Err(ApiError::bad_input(format!(
+                "the document has no operation named {name:?}"
+            ))),
+        }
+    }
 
-/// Whether it is answered once.
-pub(crate) fn is_answered_once(request: &mut Request) -> bool {
-    every_operation(request, |ty| ty != OperationType::Subscription)
-}
+    /// The fields at the root of an operation, through fragments.
+    pub(crate) fn root_fields<'a>(
+        &'a self,
+        operation: &'a OperationDefinition,
+    ) -> Vec<&'a Positioned<Field>> {
+        let mut fields = Vec::new();
+        self.collect_fields(&operation.selection_set.node, &mut Vec::new(), &mut fields);
+        fields
+    }
 
-fn every_operation(request: &mut Request, is: impl Fn(OperationType) -> bool) -> bool {
-    let name = request.operation_name.clone();
-    let Ok(document) = request.parsed_query() else {
-        return false;
-    };
-    let meant =
-        |key: Option<&Name>| name.is_none() || name.as_deref() == key.map(|key| key.as_str());
-    document
-        .operations
-        .iter()
-        .filter(|(key, _)| meant(*key))
-        .all(|(_, operation): (_, &Positioned<OperationDefinition>)| is(operation.node.ty))
+    /// The parsed document with the root field of a subscription standing at its
+    /// root, where async-graphql looks for it, and not in a fragment.
+    pub(crate) fn with_root_field(&self, operation_name: Option<&str>) -> ExecutableDocument {
+        let mut parsed = self.parsed.clone();
+        let Ok(operation) = self.operation(operation_name) else {
+            return parsed;
+        };
+        let root = &operation.node.selection_set.node.items;
+        if matches!(&root[..], [only] if matches!(only.node, Selection::Field(_))) {
+            return parsed;
+        }
+        let fields = self.root_fields(&operation.node);
+        let items = fields
+            .into_iter()
+            .map(|field| Positioned::new(Selection::Field(field.clone()), field.pos))
+            .collect();
+        let flattened = match &mut parsed.operations {
+            DocumentOperations::Single(operation) => Some(operation),
+            DocumentOperations::Multiple(all) => match operation_name {
+                Some(name) => all.get_mut(name),
+                None => all.values_mut().next(),
+            },
+        };
+        if let Some(operation) = flattened {
+            operation.node.selection_set.node.items = items;
+        }
+        parsed
+    }
+
+    fn collect_fields<'a>(
+        &'a self,
+        set: &'a SelectionSet,
+        spread: &mut Vec<&'a Name>,
+        fields: &mut Vec<&'a Positioned<Field>>,
+    ) {
+        for item in &set.items {
+            match &item.node {
+                Selection::Field(field) => fields.push(field),
+                Selection::InlineFragment(fragment) => {
+                    self.collect_fields(&fragment.node.selection_set.node, spread, fields);
+                }
+                Selection::FragmentSpread(of) => {
+                    let name = &of.node.fragment_name.node;
+                    let fragment = self.parsed.fragments.get(name);
+                    if let Some(fragment) = fragment.filter(|_| !spread.contains(&name)) {
+                        spread.push(name);
+                        self.collect_fields(&fragment.node.selection_set.node, spread, fields);
+                    }
+                }
+            }
+        }
+    }
 }
 
 fn parse(text: &str, limits: &Limits) -> Result<ExecutableDocument, ServerError> {
@@ -190,46 +259,62 @@ struct Size {
 
 /// Measures a document up to just above `limit` tokens.
 fn measure(text: &str, limit: usize) -> Size {
+    let (mut count, mut nesting, mut open) = (0, 0, 0usize);
+    for token in tokens(text).take(limit + 1) {
+        count += 1;
+        match token {
+            "{" | "[" | "(" => open += 1,
+            "}" | "]" | ")" => open = open.saturating_sub(1),
+            _ => {}
+        }
+        nesting = nesting.max(open);
+    }
+    Size {
+        tokens: count,
+        nesting,
+    }
+}
+
+/// Lexical tokens, without what means nothing: white space, commas, comments.
+fn tokens(text: &str) -> impl Iterator<Item = &str> {
     let bytes = text.as_bytes();
-    let (mut tokens, mut nesting, mut open) = (0, 0, 0usize);
     let mut at = 0;
-    while at < bytes.len() && tokens <= limit {
-        match bytes[at] {
-            b' ' | b'\t' | b'\n' | b'\r' | b',' => at += 1,
-            b'#' => {
-                while at < bytes.len() && bytes[at] != b'\n' {
-                    at += 1;
+    std::iter::from_fn(move || {
+        loop {
+            match bytes.get(at)? {
+                b' ' | b'\t' | b'\n' | b'\r' | b',' => at += 1,
+                b'#' => {
+                    while at < bytes.len() && bytes[at] != b'\n' {
+                        at += 1;
+                    }
                 }
-            }
-            b'"' => {
-                tokens += 1;
-                at = end_of_string(bytes, at);
-            }
-            byte if byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-' => {
-                tokens += 1;
-                while at < bytes.len()
-                    && (bytes[at].is_ascii_alphanumeric() || b"_-+.".contains(&bytes[at]))
-                {
-                    at += 1;
-                }
-            }
-            b'.' => {
-                tokens += 1;
-                at += 3;
-            }
-            byte => {
-                match byte {
-                    b'{' | b'[' | b'(' => open += 1,
-                    b'}' | b']' | b')' => open = open.saturating_sub(1),
-                    _ => {}
-                }
-                nesting = nesting.max(open);
-                tokens += 1;
-                at += 1;
+                _ => break,
             }
         }
-    }
-    Size { tokens, nesting }
+        let start = at;
+        at = match bytes[at] {
+            b'"' => end_of_string(bytes, at),
+            b'.' => at + 3,
+            byte if is_word(byte) => {
+                let more = bytes[at..]
+                    .iter()
+                    .take_while(|b| is_word(**b) || b".+".contains(b));
+                at + more.count()
+            }
+            // A character that has no place in a document may take several bytes.
+            _ => at + 1,
+        };
+        while at < bytes.len() && !text.is_char_boundary(at) {
+            at += 1;
+        }
+        at = at.min(bytes.len());
+        text.get(start..at)
+    })
+}
+
+/// Of a name or number, but for what only goes on with one.
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
 }
 
 fn end_of_string(bytes: &[u8], start: usize) -> usize {
@@ -278,6 +363,20 @@ mod tests {
             assert_eq!(measure(text, 1000), Size { tokens, nesting }, "{text}");
         }
         assert_eq!(measure(&"a ".repeat(100), 10).tokens, 11);
+    }
+
+    #[test]
+    fn a_document_is_the_same_however_it_is_laid_out() {
+        let normal = |text: &str| tokens(text).collect::<Vec<_>>().join(" ");
+        assert_eq!(
+            normal("{ a(b: 1.5e-3,\n  c: \"x, y\") { d } } # e"),
+            normal("{a(b:1.5e-3 c:\"x, y\"){d}}")
+        );
+        assert_ne!(normal("{ a(b: \"x y\") }"), normal("{ a(b: \"x  y\") }"));
+        assert_ne!(normal("{ ab }"), normal("{ a b }"));
+        for broken in ["\"", "\"\\", "..", "é", "a.é", "\"\"\"é", "{ é }"] {
+            normal(broken);
+        }
     }
 
     #[test]

@@ -1,7 +1,13 @@
-//! The GraphQL schema: one file a root, one a topic of types.
+//! The GraphQL schema, one file a root, one a topic of types; and the executor,
+//! which carries out operations for every transport.
 
 pub(crate) mod document;
+pub(crate) mod executor;
+mod feed;
+pub(crate) mod frame;
+pub(crate) mod live_metrics;
 mod mutation;
+pub(crate) mod params;
 mod query;
 mod subscription;
 mod types;

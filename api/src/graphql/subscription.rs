@@ -1,21 +1,33 @@
 //! The subscription root.
 
+use std::time::Duration;
+
 use async_graphql::{Context, Subscription};
 use domain::forecast::SeriesKey;
 use domain::provider::ProviderKey;
-use subscriptions::forecast::{self as streams, ForecastFilter};
+use subscriptions::cohort::{Following, FrameKind};
+use subscriptions::forecast::{self as streams, ForecastFilter, LiveOptions, Update};
 use time::OffsetDateTime;
 use tokio_stream::{Stream, StreamExt};
 
-use super::types::change::{ForecastChange, ForecastLive};
+use super::feed::{Feed, Note};
+use super::types::change::{Change, ChangeEntity, ForecastChange};
 use super::types::forecast::Forecast;
+use super::types::live::{ForecastDelta, ForecastLive};
 use super::types::scalar::{Position, Resolution, UnitKey};
 use super::{log, query};
 use crate::error::ApiError;
 
+/// Updates a second that may be asked for.
+const MOST_RATE: f64 = 1000.0;
+/// Seconds between two updates that may be asked for.
+const LONGEST_INTERVAL: f64 = 3600.0;
+
 pub(crate) struct Subscription;
 
-/// What can be followed.
+/// What can be followed. Each payload has `extensions.position`, from where a
+/// subscription can be resumed, `extensions.committedAt`, when the newest change
+/// in it was made, and `extensions.sentAt`.
 #[Subscription]
 impl Subscription {
     /// Each committed change of the selected series, in order and once; with
@@ -34,7 +46,10 @@ impl Subscription {
         #[graphql(desc = "Of one of these resolutions.")] resolutions: Option<Vec<Resolution>>,
         #[graphql(desc = "Touching delivery periods from here on.")] from: Option<OffsetDateTime>,
         #[graphql(desc = "Touching delivery periods before here.")] to: Option<OffsetDateTime>,
-        #[graphql(desc = "The last position already seen.")] after: Option<Position>,
+        // The executor sees to it: those who differ in it only share a run.
+        #[graphql(name = "after", desc = "The last position already seen.")] _after: Option<
+            Position,
+        >,
     ) -> async_graphql::Result<impl Stream<Item = async_graphql::Result<ForecastChange>> + 'static>
     {
         if let (Some(from), Some(to)) = (from, to)
@@ -52,12 +67,25 @@ impl Subscription {
             to,
         };
         require_known(ctx, &filter).await?;
-        let changes = streams::changed(log(ctx).clone(), filter, after.map(|after| after.0));
-        Ok(changes.map(|event| Ok(ForecastChange(event.map_err(ApiError::from)?))))
+        let feed = ctx.data_unchecked::<Feed>().clone();
+        let changes = streams::changed(log(ctx), filter, feed.span());
+        feed.follows(Following::Events);
+        Ok(changes.map(move |change| {
+            let change = change.map_err(ApiError::from)?;
+            feed.note(Note {
+                kind: FrameKind::Event,
+                position: change.position,
+                committed_at: Some(change.changed_at),
+                skipped: 0,
+            });
+            Ok(ForecastChange(change))
+        }))
     }
 
     /// The curve now, then again whenever it changes. States that come faster
-    /// than they are taken are passed over for the newest.
+    /// than they are taken are passed over for the newest;
+    /// `extensions.skipped` says how many changes have no update of their own.
+    #[allow(clippy::too_many_arguments, reason = "the arguments of the contract")]
     async fn forecast_live(
         &self,
         ctx: &Context<'_>,
@@ -66,19 +94,111 @@ impl Subscription {
         #[graphql(desc = "The length of the delivery periods.")] resolution: Resolution,
         #[graphql(desc = "From the delivery period that this lies in…")] from: OffsetDateTime,
         #[graphql(desc = "…to the one that ends here or later.")] to: OffsetDateTime,
+        #[graphql(
+            desc = "After the first update, only what is different; whole curves if absent."
+        )]
+        delta: Option<ForecastDelta>,
+        #[graphql(
+            desc = "MWh by which a delivery period must differ from what was told before, or come or go, to be told. Any difference, of its run too, if absent."
+        )]
+        min_delta: Option<f64>,
+        #[graphql(
+            desc = "Updates a second at most, above 0 and up to 1,000; what comes faster is told together, never without the last."
+        )]
+        max_rate: Option<f64>,
     ) -> async_graphql::Result<impl Stream<Item = async_graphql::Result<ForecastLive>> + 'static>
     {
         let series: SeriesKey = query::series_key(unit, &provider, resolution)?;
         let range = query::range(ctx, series.resolution, from, to)?;
+        let options = LiveOptions {
+            differences: delta == Some(ForecastDelta::Points),
+            min_delta: min_delta.map(least_difference).transpose()?,
+            interval: max_rate.map(interval).transpose()?.unwrap_or_default(),
+        };
         let forecasts = log(ctx).forecasts();
         forecasts.require(&series).await.map_err(ApiError::from)?;
-        let curves = streams::live(log(ctx).clone(), series.clone(), range);
-        Ok(curves.map(move |curve| {
-            Ok(ForecastLive(Forecast {
-                series: series.clone(),
-                curve: curve.map_err(ApiError::from)?,
-            }))
+        let feed = ctx.data_unchecked::<Feed>().clone();
+        let updates = streams::live(log(ctx), series.clone(), range, options, feed.joiners());
+        feed.follows(Following::State);
+        Ok(updates.map(move |update| {
+            let update = update.map_err(ApiError::from)?;
+            feed.note(Note {
+                kind: match update.update {
+                    Update::State(_) => FrameKind::State,
+                    Update::Snapshot(_) => FrameKind::Snapshot,
+                    Update::Difference(_) => FrameKind::Difference,
+                },
+                position: update.position,
+                committed_at: update.changed_at,
+                skipped: update.skipped,
+            });
+            let series = series.clone();
+            Ok(match update.update {
+                Update::State(curve) | Update::Snapshot(curve) => ForecastLive::Whole {
+                    forecast: Forecast { series, curve },
+                },
+                Update::Difference(difference) => ForecastLive::Difference {
+                    resolution: series.resolution,
+                    position: update.position,
+                    difference,
+                },
+            })
         }))
+    }
+
+    /// Every committed change, of whatever, in order and once; with `after`,
+    /// first all since then. For other systems that keep up with this one: keep
+    /// the position of the last change that was worked off, and resume with it.
+    ///
+    /// It ends as `forecastChanged` does.
+    async fn changes(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Of these entities; of all if absent.")] entities: Option<
+            Vec<ChangeEntity>,
+        >,
+        // The executor sees to it: those who differ in it only share a run.
+        #[graphql(name = "after", desc = "The last position already seen.")] _after: Option<
+            Position,
+        >,
+    ) -> async_graphql::Result<impl Stream<Item = async_graphql::Result<Change>> + 'static> {
+        let feed = ctx.data_unchecked::<Feed>().clone();
+        let entities = entities.map(|all| all.into_iter().map(Into::into).collect());
+        let changes = subscriptions::changes(log(ctx), entities, feed.span());
+        feed.follows(Following::Events);
+        Ok(changes.map(move |event| {
+            let event = event.map_err(ApiError::from)?;
+            feed.note(Note {
+                kind: FrameKind::Event,
+                position: event.change.position,
+                committed_at: Some(event.change.changed_at),
+                skipped: 0,
+            });
+            Ok(Change(event))
+        }))
+    }
+}
+
+fn least_difference(mwh: f64) -> Result<f64, ApiError> {
+    if mwh.is_finite() && mwh >= 0.0 {
+        Ok(mwh)
+    } else {
+        Err(ApiError::bad_input(
+            "`minDelta` is a number of MWh, 0 or more",
+        ))
+    }
+}
+
+/// The time between two updates at a rate.
+fn interval(a_second: f64) -> Result<Duration, ApiError> {
+    if a_second > 0.0 && a_second <= MOST_RATE {
+        Ok(Duration::from_secs_f64(
+            (1.0 / a_second).min(LONGEST_INTERVAL),
+        ))
+    } else {
+        Err(ApiError::bad_input(format!(
+            "`maxRate` is a number of updates a second, above 0 and up to {MOST_RATE}"
+        )))
     }
 }
 

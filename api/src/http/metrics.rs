@@ -18,6 +18,7 @@ use subscriptions::change_log::ChangeLog;
 
 use super::Shared;
 use crate::error::code_of;
+use crate::graphql::live_metrics::LiveMetrics;
 
 type Labels = [(&'static str, &'static str); 1];
 
@@ -32,7 +33,7 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    pub(crate) fn new(log: &ChangeLog, worker_restarts: Counter) -> Self {
+    pub(crate) fn new(log: &ChangeLog, live: &LiveMetrics, worker_restarts: Counter) -> Self {
         let mut registry = Registry::with_prefix("smartpulse");
         let forecasts = log.forecasts().clone();
 
@@ -97,6 +98,52 @@ impl Metrics {
             hub.lagged,
         );
 
+        let live = live.clone();
+        let part = registry.sub_registry_with_prefix("live");
+        part.register(
+            "connections",
+            "Websockets and HTTP streams now, by transport",
+            live.connections,
+        );
+        part.register("operations", "Subscriptions now", live.cohorts.members);
+        part.register(
+            "cohorts",
+            "Different subscriptions now: each is executed once a change",
+            live.cohorts.cohorts,
+        );
+        part.register("frames", "Results made by executing", live.cohorts.frames);
+        part.register(
+            "frames_delivered",
+            "Results handed to subscribers",
+            live.cohorts.delivered,
+        );
+        part.register(
+            "lag_seconds",
+            "Results made, by the age of their newest change then",
+            live.lag_seconds,
+        );
+        part.register(
+            "lagged",
+            "Times that a subscriber was behind: it got events from the log, or the newest state",
+            live.cohorts.lagged,
+        );
+        part.register(
+            "stalled",
+            "Connections let go because the client took nothing, or said nothing",
+            live.stalled,
+        );
+        part.register(
+            "resumed",
+            "Subscriptions that began after a position",
+            live.cohorts.resumed,
+        );
+        part.register(
+            "expired",
+            "Subscriptions that began after a position that is not kept",
+            live.expired,
+        );
+        part.register("drained", "Connections sent away by a stop", live.drained);
+
         let part = registry.sub_registry_with_prefix("cache");
         let cache = forecasts.metrics().clone();
         part.register("hits", "Keys answered from memory", cache.hits);
@@ -127,6 +174,11 @@ impl Metrics {
     /// Counts one GraphQL request over HTTP.
     pub(crate) fn request(&self, took: Duration, errors: &[ServerError]) {
         self.request_seconds.observe(took.as_secs_f64());
+        self.errors(errors);
+    }
+
+    /// Counts errors of requests.
+    pub(crate) fn errors(&self, errors: &[ServerError]) {
         for error in errors {
             let code = code_of(error).as_str();
             self.errors.get_or_create(&[("code", code)]).inc();

@@ -5,33 +5,36 @@ mod health;
 mod metrics;
 mod playground;
 
+pub(crate) use graphql::refuse;
 pub(crate) use health::Health;
 pub(crate) use metrics::Metrics;
 pub(crate) use playground::is_built as has_playground;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::get;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::graphql::document::Documents;
-use crate::graphql::{Limits, SmartPulseSchema};
+use crate::drain::Drain;
+use crate::graphql::Limits;
+use crate::graphql::executor::Executor;
+use crate::websocket::{self, SocketSettings};
 
 /// What handlers share.
 pub(crate) struct Shared {
-    pub(crate) schema: SmartPulseSchema,
-    pub(crate) documents: Documents,
+    pub(crate) executor: Executor,
     pub(crate) limits: Limits,
     pub(crate) health: Health,
     pub(crate) metrics: Metrics,
     pub(crate) sdl: String,
-    /// Ends websockets, which an HTTP server's own shutdown does not wait for.
-    pub(crate) stop: CancellationToken,
-    pub(crate) sockets: TaskTracker,
+    /// Ends connections that do not end by themselves.
+    pub(crate) drain: Drain,
+    pub(crate) sockets: SocketSettings,
+    /// How often an HTTP stream says that it is there.
+    pub(crate) heartbeat: Duration,
 }
 
 /// Everything the server answers.
@@ -40,7 +43,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .merge(playground::router())
         .route("/graphql", get(graphql::get).post(graphql::post))
-        .route("/graphql/ws", get(graphql::websocket))
+        .route("/graphql/ws", get(websocket::upgrade))
         .route("/schema.graphql", get(schema))
         .route("/health", get(health::ready))
         .route("/health/live", get(health::live))

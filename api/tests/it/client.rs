@@ -188,11 +188,11 @@ impl Socket {
     /// The payload of the next result, errors and all.
     pub(crate) async fn next(&mut self) -> Result<Value, tungstenite::Error> {
         let mut message = self.receive().await?;
-        assert!(
-            message["type"] == "next" || message["type"] == "error",
-            "{message}"
-        );
-        Ok(message["payload"].take())
+        match message["type"].as_str() {
+            Some("next") => Ok(message["payload"].take()),
+            Some("error") => Ok(json!({ "errors": message["payload"].take() })),
+            _ => panic!("{message}"),
+        }
     }
 
     /// The data of the next result, which must have no errors.

@@ -114,7 +114,7 @@ async fn a_database_may_go_and_come_back() {
         )
         .await;
     eventually("the subscriber has joined", async || {
-        (client.metric("smartpulse_hub_subscribers").await == 1.0).then_some(())
+        (client.metric("smartpulse_live_operations").await == 1.0).then_some(())
     })
     .await;
 
@@ -327,7 +327,7 @@ async fn a_stop_is_orderly(kind: Kind) {
     }
     let client = server.client.clone();
     eventually("subscribers have joined", async || {
-        (client.metric("smartpulse_hub_subscribers").await == 3.0).then_some(())
+        (client.metric("smartpulse_live_operations").await == 3.0).then_some(())
     })
     .await;
     let status = tokio::task::block_in_place(|| server.terminate());

@@ -15,6 +15,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sea_orm::{ConnectionTrait, DbBackend, Statement, TransactionTrait};
 use serde_json::{Value, json};
+use subscriptions::Span;
 use subscriptions::change_log::ChangeLogSettings;
 use subscriptions::forecast::{ForecastFilter, changed};
 use tokio::sync::{Barrier, watch};
@@ -290,11 +291,7 @@ async fn sixteen_writers_lose_nothing(kind: Kind) {
     // One subscriber in the process, one over a socket; both from before the first write.
     let (finished, is_finished) = watch::channel(None::<u64>);
     let mut observers = JoinSet::new();
-    let mut live = Box::pin(changed(
-        server.log.clone(),
-        ForecastFilter::default(),
-        Some(start),
-    ));
+    let mut live = Box::pin(changed(&server.log, ForecastFilter::default(), Span::Live));
     let mut last = is_finished.clone();
     observers.spawn(async move {
         let mut seen = Vec::new();

@@ -341,7 +341,7 @@ async fn import_watched(
     let start = report["tail"]["applied"].as_str().unwrap().to_owned();
     let mut before = server.client.subscribe(CHANGED, Value::Null).await;
     eventually("the subscriber has joined", async || {
-        (server.client.metric("smartpulse_hub_subscribers").await == 1.0).then_some(())
+        (server.client.metric("smartpulse_live_operations").await == 1.0).then_some(())
     })
     .await;
     // A run is a change at least.

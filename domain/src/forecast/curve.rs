@@ -69,6 +69,28 @@ impl Curve {
             .chain(std::iter::repeat_n(f64::NAN, absent))
     }
 
+    /// This curve with some delivery periods, by their start, as `newer` has
+    /// them; of the same range, and at `newer`'s position.
+    #[must_use]
+    pub fn updated(&self, newer: &Self, takes: impl Fn(i64) -> bool) -> Self {
+        debug_assert_eq!(self.range, newer.range);
+        let seconds = self.range.resolution().seconds();
+        let days = if self.days.is_empty() {
+            newer.days.clone()
+        } else {
+            let pairs = self.days.iter().zip(&newer.days).zip(self.range.days());
+            pairs
+                .map(|((old, new), day)| {
+                    let start = |period: usize| {
+                        day.start() + i64::try_from(period).unwrap_or(i64::MAX) * seconds
+                    };
+                    Arc::new(old.updated(new, |period| takes(start(period))))
+                })
+                .collect()
+        };
+        Self::new(self.range, days, newer.position)
+    }
+
     /// For each day the periods of it, from and to, that the range covers.
     fn slices(&self) -> impl Iterator<Item = (Day, &DayCurve, usize, usize)> {
         let seconds = self.range.resolution().seconds();

@@ -125,6 +125,33 @@ impl DayCurve {
         overlay.finish()
     }
 
+    /// This day with some of its periods as `newer` has them.
+    pub(super) fn updated(&self, newer: &Self, takes: impl Fn(usize) -> bool) -> Self {
+        let periods = self.values.len();
+        let mut mixed = Self {
+            values: vec![f64::NAN; periods].into(),
+            source_of: vec![NO_SOURCE; periods].into(),
+            sources: Box::default(),
+        };
+        let mut sources: Vec<Source> = Vec::new();
+        for period in 0..periods {
+            let from = if takes(period) { newer } else { self };
+            let Some((mwh, source)) = from.get(period) else {
+                continue;
+            };
+            let known = sources.iter().position(|known| known == source);
+            let index = known.unwrap_or_else(|| {
+                sources.push(*source);
+                sources.len() - 1
+            });
+            mixed.values[period] = mwh;
+            // A day has fewer periods than this.
+            mixed.source_of[period] = u16::try_from(index).unwrap_or(NO_SOURCE - 1);
+        }
+        mixed.sources = sources.into();
+        mixed
+    }
+
     /// MWh per delivery period of the day; `NaN` where there is none.
     pub fn values(&self) -> &[f64] {
         &self.values

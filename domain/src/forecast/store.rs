@@ -7,6 +7,7 @@ use time::macros::datetime;
 use time::{Date, OffsetDateTime};
 
 use super::{Day, DayCurve, DayKey, Overlay, Resolution, Run, Source, Version};
+use crate::change::ForecastChange;
 use crate::database::{instant, sqlite_instant};
 
 /// All versions of one day of a series, newest first.
@@ -161,42 +162,66 @@ async fn read_below(
         .collect()
 }
 
-/// What one run wrote of a series between two days, both included.
+/// What each change wrote: the versions of its run in the days it touched, in
+/// the order of the changes.
 pub async fn written(
     db: &impl ConnectionTrait,
-    series_id: i64,
-    run_id: i64,
-    first: Day,
-    last: Day,
-) -> Result<Vec<RunDay>, DbErr> {
+    changes: &[&ForecastChange],
+) -> Result<Vec<Vec<RunDay>>, DbErr> {
     let backend = db.get_database_backend();
-    let day = |day: Day| match backend {
-        DbBackend::Sqlite => Value::from(day.to_string()),
-        _ => Value::from(day.date()),
-    };
-    db.query_all_raw(Statement::from_sql_and_values(
-        backend,
-        match backend {
-            DbBackend::Postgres => {
-                "SELECT day, issued_at, run_id, first_period, \"values\"::text AS mwh FROM forecast_curve \
-                 WHERE series_id = $1 AND run_id = $2 AND day BETWEEN $3 AND $4 ORDER BY day"
-            }
-            _ => {
-                "SELECT day, issued_at, run_id, first_period, \"values\" AS mwh FROM forecast_curve \
-                 WHERE series_id = $1 AND run_id = $2 AND day BETWEEN $3 AND $4 ORDER BY day"
-            }
-        },
-        [series_id.into(), run_id.into(), day(first), day(last)],
-    ))
-    .await?
-    .iter()
-    .map(|row| {
-        Ok(RunDay {
-            day: row.try_get::<Date>("", "day")?.into(),
-            version: decode(row)?,
+    let keys = || {
+        changes.iter().zip(1i64..).flat_map(|(change, place)| {
+            let first = Day::of(change.from.unix_timestamp());
+            let last = Day::of(change.to.unix_timestamp() - 1);
+            (first.0..=last.0).map(move |day| (place, change.series_id, change.run_id, Day(day)))
         })
-    })
-    .collect()
+    };
+    // With the run's issue time each key is one row of the primary key.
+    let statement = match backend {
+        DbBackend::Postgres => Statement::from_sql_and_values(
+            backend,
+            "SELECT k.place, c.day, c.issued_at, c.run_id, c.first_period, c.\"values\"::text AS mwh \
+             FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::date[]) AS k (place, series_id, run_id, day) \
+             JOIN forecast_run r ON r.id = k.run_id \
+             JOIN forecast_curve c ON c.series_id = k.series_id AND c.day = k.day \
+                  AND c.issued_at = r.issued_at AND c.run_id = k.run_id \
+             ORDER BY k.place, c.day",
+            [
+                array(keys().map(|key| key.0)),
+                array(keys().map(|key| key.1)),
+                array(keys().map(|key| key.2)),
+                array(keys().map(|key| key.3.date())),
+            ],
+        ),
+        _ => Statement::from_sql_and_values(
+            backend,
+            "SELECT k.value ->> 0 AS place, c.day, c.issued_at, c.run_id, c.first_period, c.\"values\" AS mwh \
+             FROM json_each(?1) k \
+             CROSS JOIN forecast_run r ON r.id = k.value ->> 2 \
+             CROSS JOIN forecast_curve c ON c.series_id = k.value ->> 1 AND c.day = k.value ->> 3 \
+                  AND c.issued_at = r.issued_at AND c.run_id = r.id \
+             ORDER BY place, c.day",
+            [json(
+                &keys()
+                    .map(|(place, series, run, day)| (place, series, run, day.to_string()))
+                    .collect::<Vec<_>>(),
+            )?],
+        ),
+    };
+    let mut found: Vec<Vec<RunDay>> = changes.iter().map(|_| Vec::new()).collect();
+    for row in db.query_all_raw(statement).await? {
+        let place: i64 = row.try_get("", "place")?;
+        let of = usize::try_from(place - 1)
+            .ok()
+            .and_then(|place| found.get_mut(place));
+        if let Some(days) = of {
+            days.push(RunDay {
+                day: row.try_get::<Date>("", "day")?.into(),
+                version: decode(&row)?,
+            });
+        }
+    }
+    Ok(found)
 }
 
 /// One run, if it exists.

@@ -1,6 +1,7 @@
 //! What each view shows, of how many versions and days there may be.
 
-use domain::forecast::{Day, ForecastError, Resolution, SeriesKey, View};
+use domain::change::ForecastChange;
+use domain::forecast::{ForecastError, Resolution, SeriesKey, View};
 use domain::provider::ProviderKey;
 use jiff::civil;
 use time::macros::datetime;
@@ -337,21 +338,39 @@ async fn what_a_run_wrote_is_found_by_day(db: TestDb) {
     let series_id: i64 = db.rows("SELECT id FROM series").await[0]
         .try_get("", "id")
         .unwrap();
-    let first = Day::from(DAY.date());
-    let written = async |from: i32, to: i32| {
-        let (from, to) = (Day(first.0 + from), Day(first.0 + to));
-        domain::forecast::written(db.db.reader(), series_id, id, from, to)
-            .await
-            .unwrap()
-            .iter()
-            .flat_map(|day| day.points(Resolution::Hour).collect::<Vec<_>>())
-            .map(|point| (point.delivery_start, point.mwh))
-            .collect::<Vec<_>>()
+    let touching = |from: i64, to: i64| ForecastChange {
+        series: series(),
+        series_id,
+        run_id: id,
+        from: DAY + Duration::days(from),
+        to: DAY + Duration::days(to),
     };
+    let changes = [
+        touching(-1, 6),
+        touching(0, 2),
+        touching(1, 2),
+        touching(2, 10),
+        ForecastChange {
+            run_id: id + 1,
+            ..touching(0, 1)
+        },
+    ];
+    let changes: Vec<&ForecastChange> = changes.iter().collect();
+    let written = domain::forecast::written(db.db.reader(), &changes)
+        .await
+        .unwrap();
+    let written: Vec<Vec<_>> = written
+        .iter()
+        .map(|days| {
+            days.iter()
+                .flat_map(|day| day.points(Resolution::Hour))
+                .map(|point| (point.delivery_start, point.mwh))
+                .collect()
+        })
+        .collect();
     let at = |hour: i32| (DAY + HOUR * hour).unix_timestamp();
     let both = [(at(22), 1.0), (at(24), 3.0), (at(25), 4.0)];
-    assert_eq!(written(-1, 5).await, both);
-    assert_eq!(written(0, 1).await, both);
-    assert_eq!(written(1, 1).await, both[1..]);
-    assert_eq!(written(2, 9).await, []);
+    let of_another = [(at(22), 9.0), (at(23), 9.0)];
+    let expect: [&[_]; 5] = [&both, &both, &both[1..], &[], &of_another];
+    assert_eq!(written, expect);
 }

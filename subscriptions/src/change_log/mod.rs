@@ -224,6 +224,10 @@ impl ChangeLog {
     /// Waits until this replica has applied a position.
     pub async fn reached(&self, wanted: Position) -> Result<(), ExpiredError> {
         let mut applied = self.clock().watch_applied();
+        if applied.borrow().number < wanted.number {
+            // It may be another replica's, of which the tail knows nothing yet.
+            self.shared.wake_tail.notify_one();
+        }
         let reached = applied
             .wait_for(|applied| applied.epoch != wanted.epoch || applied.number >= wanted.number)
             .await

@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use domain::change::{self, Change, ForecastChange, Operation, Position, Subject};
+use domain::change::{Change, ForecastChange, Operation, Position, Subject};
 use domain::forecast::{Point, Resolution, RunDay, SeriesKey};
 use domain::provider::ProviderKey;
 use domain::unit::UnitKey;
 use time::OffsetDateTime;
-use tokio_stream::Stream;
+use tokio_stream::{Stream, StreamExt};
 
-use super::StreamError;
 use crate::change_log::ChangeLog;
-use crate::hub::{Event, Received, Topic};
+use crate::follow::follow;
+use crate::hub::{Event, Topic};
+use crate::{Span, StreamError};
 
 /// Which changes; what is absent matches all, an empty list nothing.
 #[derive(Debug, Clone, Default)]
@@ -40,6 +41,13 @@ pub struct ForecastEvent {
     pub points: Vec<Point>,
 }
 
+impl ForecastEvent {
+    /// The event without a filter; `None` if it is not of a forecast.
+    pub fn of(event: &Event) -> Option<Self> {
+        see(&ForecastFilter::default(), event)
+    }
+}
+
 impl ForecastFilter {
     fn topics(&self) -> Vec<Topic> {
         match &self.units {
@@ -64,100 +72,42 @@ impl ForecastFilter {
     }
 }
 
-/// Follows the changes that `filter` admits: first, with `after`, all since
-/// then, from the log; then live, without a seam. It ends only by an error.
+/// The changes of a span that `filter` admits, in order and once. It ends only
+/// by an error, or with the span.
 pub fn changed(
-    log: ChangeLog,
+    log: &ChangeLog,
     filter: ForecastFilter,
-    after: Option<Position>,
+    span: Span,
 ) -> impl Stream<Item = Result<ForecastEvent, StreamError>> + Send + 'static {
-    async_stream::try_stream! {
-        let mut reached = after;
-        'join: loop {
-            // Joined first: what is published from here on waits in the queue.
-            let mut subscriber = log.hub().join(filter.topics());
-            let joined = subscriber.joined_at();
-            let mut last = reached.unwrap_or(joined);
-            // On an older position, or one this replica has not come to yet, the
-            // log says whether it can be gone on from.
-            let mut behind = last != joined;
-            while behind {
-                let page = change::read_after(log.database().reader(), last.number).await?;
-                let continues = match page.changes.first() {
-                    Some((first, _)) => first.position.number == last.number + 1,
-                    None => page.head.number == last.number,
-                };
-                if page.head.epoch != last.epoch || !continues {
-                    Err(StreamError::PositionExpired { after: last, current: page.head })?;
-                }
-                for (change, _) in page.changes {
-                    last = change.position;
-                    if let Some(event) = deliver(&log, &filter, &Event::new(change)).await? {
-                        yield event;
-                    }
-                }
-                behind = last.number < joined.number;
-            }
-            loop {
-                match subscriber.recv().await {
-                    Received::Event(event) if event.change.position.number <= last.number => {}
-                    Received::Event(event) => {
-                        last = event.change.position;
-                        if let Some(event) = deliver(&log, &filter, &event).await? {
-                            yield event;
-                        }
-                    }
-                    Received::Lagged => {
-                        reached = Some(last);
-                        continue 'join;
-                    }
-                    Received::Resync(position) => {
-                        Err(StreamError::ResyncRequired { position })?;
-                    }
-                }
-            }
+    let filter = Arc::new(filter);
+    let admits = {
+        let filter = Arc::clone(&filter);
+        move |change: &Change| match &change.subject {
+            Subject::Forecast(forecast) => filter.admit(forecast).is_some(),
+            _ => false,
         }
-    }
+    };
+    follow(log, &filter.topics(), admits, span)
+        .filter_map(move |event| event.map(|event| see(&filter, &event)).transpose())
 }
 
-/// The event as this filter sees it, if it does.
-async fn deliver(
-    log: &ChangeLog,
-    filter: &ForecastFilter,
-    event: &Event,
-) -> Result<Option<ForecastEvent>, StreamError> {
-    let Change {
-        position,
-        operation,
-        changed_at,
-        subject,
-    } = &event.change;
-    let change = match subject {
-        Subject::Everything => {
-            return Err(StreamError::ResyncRequired {
-                position: *position,
-            });
-        }
-        Subject::Forecast(change) => change,
-        Subject::Unit(_) | Subject::Provider(_) => return Ok(None),
+/// The event as the filter sees it, if it does.
+fn see(filter: &ForecastFilter, event: &Event) -> Option<ForecastEvent> {
+    let Subject::Forecast(change) = &event.change.subject else {
+        return None;
     };
-    let Some((from, to)) = filter.admit(change) else {
-        return Ok(None);
-    };
-    let written = match operation {
-        Operation::Insert | Operation::Update => event.written(log.database()).await?,
-        Operation::Delete | Operation::Resync => Arc::default(),
-    };
-    Ok(Some(ForecastEvent {
-        position: *position,
-        operation: *operation,
-        changed_at: *changed_at,
+    let (from, to) = filter.admit(change)?;
+    let written = event.written().unwrap_or_default();
+    Some(ForecastEvent {
+        position: event.change.position,
+        operation: event.change.operation,
+        changed_at: event.change.changed_at,
         series: change.series.clone(),
         run_id: change.run_id,
         from,
         to,
-        points: points(&written, change.series.resolution, from, to),
-    }))
+        points: points(written, change.series.resolution, from, to),
+    })
 }
 
 fn points(

@@ -1,66 +1,278 @@
-//! The state of one curve: now, and again whenever it changes.
+//! The state of one curve: now, and again, or what changed, whenever it changes.
 
-use domain::change::Subject;
-use domain::forecast::{Curve, DeliveryRange, SeriesKey, View};
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::change::{Position, Subject};
+use domain::forecast::{Curve, DeliveryRange, ForecastError, Point, SeriesKey, View};
+use time::OffsetDateTime;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
 use tokio_stream::Stream;
 
-use super::StreamError;
+use crate::StreamError;
 use crate::change_log::ChangeLog;
 use crate::hub::{Received, Subscriber, Topic};
 
-/// The latest view of a range: at once, then after each change that touches
-/// it. Changes that come faster than they are taken are passed over for the
-/// newest state, never the last one.
+/// How a curve is followed.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct LiveOptions {
+    /// After the first state only what differs from what was told before.
+    pub differences: bool,
+    /// MWh by which a delivery period must differ from what was told, or have
+    /// come or gone, to be told; absent: any difference, of its run too.
+    pub min_delta: Option<f64>,
+    /// Between two updates at least so long: what changes meanwhile is told at
+    /// once then.
+    pub interval: Duration,
+}
+
+/// What is told of a curve.
+#[derive(Debug, Clone)]
+pub struct CurveUpdate {
+    pub update: Update,
+    /// The change log position that all told so far includes at least.
+    pub position: Position,
+    /// When the newest change in it was made; `None` if none is known.
+    pub changed_at: Option<OffsetDateTime>,
+    /// Changes that were not told by themselves since the update before.
+    pub skipped: u64,
+}
+
+/// One update.
+#[derive(Debug, Clone)]
+pub enum Update {
+    /// The whole curve, which stands for all that was told before.
+    State(Curve),
+    /// All that was told before as one curve, for who has joined.
+    Snapshot(Curve),
+    /// What is different now.
+    Difference(Difference),
+}
+
+/// Delivery periods that differ.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Difference {
+    /// As they are now.
+    pub changed: Vec<Point>,
+    /// Starts of those that have no value any more, in seconds since 1970.
+    pub removed: Vec<i64>,
+}
+
+/// Follows the latest view of a range: at once, then after each change that
+/// touches it. Changes that come faster than they are taken are told together,
+/// never without the last. Whoever joins rings `joiners` and gets a snapshot.
+/// The hub is joined before this returns.
 pub fn live(
-    log: ChangeLog,
+    log: &ChangeLog,
     series: SeriesKey,
     range: DeliveryRange,
-) -> impl Stream<Item = Result<Curve, StreamError>> + Send + 'static {
+    options: LiveOptions,
+    joiners: Arc<Notify>,
+) -> impl Stream<Item = Result<CurveUpdate, StreamError>> + Send + 'static {
+    let mut watch = Watch::new(log.clone(), series, range);
     async_stream::try_stream! {
+        let mut told = watch.read().await?;
+        yield CurveUpdate {
+            position: told.position(),
+            update: Update::State(told.clone()),
+            changed_at: None,
+            skipped: 0,
+        };
+        let mut untold = Touch::default();
+        let mut newest = None;
+        let mut not_before = Instant::now() + options.interval;
         loop {
-            // Joined first, so that no change falls between the state and what follows.
-            let mut subscriber = log.hub().join(vec![Topic::ForecastsOf(series.unit)]);
-            loop {
-                let curve = log.forecasts().curve(&series, range, View::Latest).await?;
-                let seen = curve.position();
-                yield curve;
-                let touched = |received: &Received| match received {
-                    Received::Event(event) => match &event.change.subject {
-                        Subject::Forecast(change) => {
-                            // A state's position is a lower bound: what it includes may come again.
-                            (event.change.position.epoch != seen.epoch
-                                || event.change.position.number > seen.number)
-                                && change.series == series
-                                && change.from.unix_timestamp() < range.to()
-                                && change.to.unix_timestamp() > range.from()
-                        }
-                        _ => false,
-                    },
-                    Received::Lagged | Received::Resync(_) => true,
-                };
-                if wait(&mut subscriber, touched).await {
-                    break;
+            let woken = tokio::select! {
+                biased;
+                () = joiners.notified() => Woken::Joiner,
+                () = sleep_until(not_before), if untold.changes > 0 => Woken::Due,
+                touch = watch.touched() => Woken::Touched(touch),
+            };
+            match woken {
+                Woken::Joiner => yield CurveUpdate {
+                    position: told.position(),
+                    update: Update::Snapshot(told.clone()),
+                    changed_at: newest,
+                    skipped: 0,
+                },
+                Woken::Touched(touch) => untold.add(touch),
+                Woken::Due => {
+                    untold.add(watch.queued());
+                    let now = watch.read().await?;
+                    let difference = Difference::between(&told, &now, options.min_delta);
+                    if difference.is_empty() && (options.differences || options.min_delta.is_some()) {
+                        // Still untold, for the count; nothing to tell until the next touch.
+                        untold = Touch { changes: 0, passed: untold.passed + untold.changes, ..untold };
+                        continue;
+                    }
+                    let told_by_itself = 1;
+                    newest = untold.changed_at.or(newest);
+                    let skipped = (untold.passed + untold.changes).saturating_sub(told_by_itself);
+                    untold = Touch::default();
+                    let update = if options.differences {
+                        told = told.updated(&now, |start| difference.has(start));
+                        Update::Difference(difference)
+                    } else {
+                        told = now;
+                        Update::State(told.clone())
+                    };
+                    yield CurveUpdate {
+                        position: told.position(),
+                        update,
+                        changed_at: newest,
+                        skipped,
+                    };
+                    not_before = Instant::now() + options.interval;
                 }
             }
         }
     }
 }
 
-/// Waits for a change that matters and takes what else is queued. True when
-/// the subscriber was cut off and has to join again.
-async fn wait(subscriber: &mut Subscriber, touched: impl Fn(&Received) -> bool) -> bool {
-    loop {
-        let received = subscriber.recv().await;
-        if !touched(&received) {
-            continue;
+enum Woken {
+    Joiner,
+    Touched(Touch),
+    Due,
+}
+
+/// Changes that touched the curve.
+#[derive(Debug, Clone, Copy, Default)]
+struct Touch {
+    /// Not looked at yet.
+    changes: u64,
+    /// Looked at, and too small to be told.
+    passed: u64,
+    /// When the newest was made.
+    changed_at: Option<OffsetDateTime>,
+}
+
+impl Touch {
+    fn add(&mut self, other: Self) {
+        self.changes += other.changes;
+        self.changed_at = other.changed_at.or(self.changed_at);
+    }
+}
+
+/// The curve's place in the hub.
+struct Watch {
+    log: ChangeLog,
+    series: SeriesKey,
+    range: DeliveryRange,
+    subscriber: Subscriber,
+    /// The last state read includes everything up to here.
+    seen: Position,
+}
+
+impl Watch {
+    fn new(log: ChangeLog, series: SeriesKey, range: DeliveryRange) -> Self {
+        let subscriber = log.hub().join(vec![Topic::ForecastsOf(series.unit)]);
+        Self {
+            seen: subscriber.joined_at(),
+            log,
+            series,
+            range,
+            subscriber,
         }
-        let mut received = Some(received);
-        while let Some(next) = received {
-            if matches!(next, Received::Lagged | Received::Resync(_)) {
-                return true;
+    }
+
+    async fn read(&mut self) -> Result<Curve, ForecastError> {
+        let forecasts = self.log.forecasts();
+        let curve = forecasts
+            .curve(&self.series, self.range, View::Latest)
+            .await?;
+        self.seen = curve.position();
+        Ok(curve)
+    }
+
+    /// Waits for a change that touches the curve. Nothing is lost when it is
+    /// dropped before that.
+    async fn touched(&mut self) -> Touch {
+        loop {
+            let received = self.subscriber.recv().await;
+            if let Some(touch) = self.touch(&received) {
+                return touch;
             }
-            received = subscriber.try_recv();
         }
-        return false;
+    }
+
+    /// What is queued by now.
+    fn queued(&mut self) -> Touch {
+        let mut all = Touch::default();
+        while let Some(received) = self.subscriber.try_recv() {
+            if let Some(touch) = self.touch(&received) {
+                all.add(touch);
+            }
+        }
+        all
+    }
+
+    fn touch(&mut self, received: &Received) -> Option<Touch> {
+        let Received::Event(event) = received else {
+            // What was missed is in the state that is read next.
+            self.subscriber = self
+                .log
+                .hub()
+                .join(vec![Topic::ForecastsOf(self.series.unit)]);
+            return Some(Touch {
+                changes: 1,
+                ..Touch::default()
+            });
+        };
+        let position = event.change.position;
+        // A state's position is a lower bound: what it includes may come again.
+        let unseen = position.epoch != self.seen.epoch || position.number > self.seen.number;
+        match &event.change.subject {
+            Subject::Forecast(change)
+                if unseen
+                    && change.series == self.series
+                    && change.from.unix_timestamp() < self.range.to()
+                    && change.to.unix_timestamp() > self.range.from() =>
+            {
+                Some(Touch {
+                    changes: 1,
+                    passed: 0,
+                    changed_at: Some(event.change.changed_at),
+                })
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Difference {
+    /// What a later state has that is different enough.
+    fn between(before: &Curve, after: &Curve, min_delta: Option<f64>) -> Self {
+        let differs = |old: &Point, new: &Point| match min_delta {
+            None => old != new,
+            Some(least) => old.mwh != new.mwh && (old.mwh - new.mwh).abs() >= least,
+        };
+        let mut difference = Self::default();
+        let mut old_points = before.points().peekable();
+        for new in after.points() {
+            while let Some(old) = old_points.next_if(|old| old.delivery_start < new.delivery_start)
+            {
+                difference.removed.push(old.delivery_start);
+            }
+            let old = old_points.next_if(|old| old.delivery_start == new.delivery_start);
+            if old.is_none_or(|old| differs(&old, &new)) {
+                difference.changed.push(new);
+            }
+        }
+        difference
+            .removed
+            .extend(old_points.map(|old| old.delivery_start));
+        difference
+    }
+
+    fn is_empty(&self) -> bool {
+        self.changed.is_empty() && self.removed.is_empty()
+    }
+
+    fn has(&self, start: i64) -> bool {
+        let changed = self
+            .changed
+            .binary_search_by_key(&start, |point| point.delivery_start);
+        changed.is_ok() || self.removed.binary_search(&start).is_ok()
     }
 }

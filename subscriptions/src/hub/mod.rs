@@ -4,57 +4,33 @@
 //! queue, whatever its topics, so that what it receives is in that order too.
 //! A subscriber that does not keep up is cut off and told so: it reads on from
 //! the log. Nobody waits for it, and nothing is dropped in silence.
+//!
+//! The newest changes are remembered, so that who comes back after a moment
+//! need not ask the database.
+
+mod event;
+mod recent;
+
+pub use event::Event;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use domain::change::{Change, Position, Subject};
-use domain::database::Database;
-use domain::forecast::{self, Day, RunDay};
+use domain::change::{Position, Subject};
 use domain::unit::UnitKey;
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use rustc_hash::FxHashMap;
-use sea_orm::DbErr;
-use tokio::sync::{OnceCell, mpsc};
+use tokio::sync::mpsc;
 
-/// A change on its way to subscribers, who share what it wrote.
-#[derive(Debug)]
-pub struct Event {
-    pub change: Change,
-    written: OnceCell<Arc<Vec<RunDay>>>,
-}
-
-impl Event {
-    pub fn new(change: Change) -> Self {
-        Self {
-            change,
-            written: OnceCell::new(),
-        }
-    }
-
-    /// The versions that the change wrote, read once for all subscribers.
-    pub async fn written(&self, db: &Database) -> Result<Arc<Vec<RunDay>>, DbErr> {
-        let Subject::Forecast(of) = &self.change.subject else {
-            return Ok(Arc::default());
-        };
-        self.written
-            .get_or_try_init(|| async {
-                let first = Day::of(of.from.unix_timestamp());
-                let last = Day::of(of.to.unix_timestamp() - 1);
-                forecast::written(db.reader(), of.series_id, of.run_id, first, last)
-                    .await
-                    .map(Arc::new)
-            })
-            .await
-            .cloned()
-    }
-}
+use recent::Recent;
 
 /// What a subscriber can ask for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Topic {
+    /// Every change, of whatever.
+    Everything,
     /// Every forecast.
     Forecasts,
     /// The forecasts of one unit.
@@ -88,6 +64,7 @@ struct State {
     published: Position,
     next_id: u64,
     topics: FxHashMap<Topic, FxHashMap<u64, Queue>>,
+    recent: Recent,
 }
 
 #[derive(Clone)]
@@ -138,6 +115,7 @@ impl Hub {
                     published: applied,
                     next_id: 0,
                     topics: FxHashMap::default(),
+                    recent: Recent::default(),
                 }),
             }),
         }
@@ -147,18 +125,28 @@ impl Hub {
         &self.inner.metrics
     }
 
+    /// Everything up to here has been published.
+    pub fn published(&self) -> Position {
+        self.inner.state.lock().published
+    }
+
+    /// The events after a position, the oldest first, some of them at least;
+    /// `None` where they are not remembered.
+    pub(crate) fn recent_after(&self, after: Position) -> Option<Vec<Arc<Event>>> {
+        self.inner.state.lock().recent.after(after)
+    }
+
     /// Joins topics. What is published from now on is queued; everything up to
     /// [`Subscriber::joined_at`] is not.
     pub fn join(&self, mut topics: Vec<Topic>) -> Subscriber {
-        topics.sort_by_key(|topic| match topic {
-            Topic::Forecasts => None,
-            Topic::ForecastsOf(unit) => Some(*unit),
-        });
-        topics.dedup();
-        if topics.contains(&Topic::Forecasts) {
-            // It includes the others: an event must be queued once.
-            topics = vec![Topic::Forecasts];
+        // A topic may include others: an event must be queued once.
+        for all in [Topic::Everything, Topic::Forecasts] {
+            if topics.contains(&all) {
+                topics = vec![all];
+            }
         }
+        topics.sort_unstable();
+        topics.dedup();
         let (sender, receiver) = mpsc::channel(self.inner.capacity);
         let end = Arc::new(End::default());
         let mut state = self.inner.state.lock();
@@ -189,17 +177,24 @@ impl Hub {
         let mut state = self.inner.state.lock();
         let follows = event.change.position.number == state.published.number + 1;
         state.published = event.change.position;
+        state.recent.push(Arc::clone(&event));
         if !follows {
             // A tail that broke off half-way leaves a gap: the log has what is missing.
             self.inner.cut_off_all(&mut state);
             return;
         }
-        let Subject::Forecast(forecast) = &event.change.subject else {
-            return;
+        let of_forecast = match &event.change.subject {
+            Subject::Forecast(forecast) => Some(forecast.series.unit),
+            _ => None,
         };
+        let topics = [
+            Some(Topic::Everything),
+            of_forecast.map(|_| Topic::Forecasts),
+            of_forecast.map(Topic::ForecastsOf),
+        ];
         let mut lagged = Vec::new();
-        for topic in [Topic::Forecasts, Topic::ForecastsOf(forecast.series.unit)] {
-            let Some(queues) = state.topics.get(&topic) else {
+        for topic in topics.iter().flatten() {
+            let Some(queues) = state.topics.get(topic) else {
                 continue;
             };
             for (id, queue) in queues {
@@ -230,6 +225,7 @@ impl Hub {
     pub(crate) fn resync(&self, position: Position) {
         let mut state = self.inner.state.lock();
         state.published = position;
+        state.recent.clear();
         for queue in state.topics.values().flat_map(FxHashMap::values) {
             queue.end.resync.get_or_init(|| position);
         }
@@ -307,7 +303,7 @@ impl Drop for Subscriber {
 
 #[cfg(test)]
 mod tests {
-    use domain::change::{Epoch, ForecastChange, Operation};
+    use domain::change::{Change, Epoch, ForecastChange, Operation};
     use domain::forecast::{Resolution, SeriesKey};
     use time::OffsetDateTime;
 

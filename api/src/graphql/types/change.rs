@@ -1,25 +1,39 @@
-//! What subscriptions deliver.
+//! Committed changes.
+
+use std::sync::Arc;
 
 use async_graphql::{Context, Enum, Object};
-use domain::change::Operation;
+use domain::change::{Operation, Subject};
+use subscriptions::Entity;
 use subscriptions::forecast::ForecastEvent;
+use subscriptions::hub::Event;
 use time::OffsetDateTime;
 
-use super::forecast::{Forecast, ForecastRun, provider_of, unit_of};
+use super::forecast::{ForecastRun, provider_of, unit_of};
 use super::points::{PointSource, Points};
 use super::provider::Provider;
-use super::scalar::{Position, Resolution};
+use super::scalar::{Position, Resolution, UnitKey};
 use super::unit::Unit;
 
-/// What was done to versions of a series.
+/// What was done.
 #[derive(Enum, Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ChangeOperation {
-    /// A run was saved.
+    /// Something new was written: of a series, a run was saved.
     Insert,
-    /// Stored versions were rewritten, which only other programs do.
+    /// Something stored was rewritten: of a series, only other programs do that.
     Update,
-    /// Stored versions were removed.
+    /// Something stored was removed.
     Delete,
+}
+
+impl From<Operation> for ChangeOperation {
+    fn from(operation: Operation) -> Self {
+        match operation {
+            Operation::Insert => Self::Insert,
+            Operation::Update | Operation::Resync => Self::Update,
+            Operation::Delete => Self::Delete,
+        }
+    }
 }
 
 /// One committed change of a series: what one run wrote within one month.
@@ -50,11 +64,7 @@ impl ForecastChange {
 
     /// What was done.
     async fn operation(&self) -> ChangeOperation {
-        match self.0.operation {
-            Operation::Insert => ChangeOperation::Insert,
-            Operation::Update | Operation::Resync => ChangeOperation::Update,
-            Operation::Delete => ChangeOperation::Delete,
-        }
+        self.0.operation.into()
     }
 
     /// When its transaction wrote it, by the database's clock.
@@ -90,19 +100,67 @@ impl ForecastChange {
     }
 }
 
-/// The latest state of a curve.
-pub(crate) struct ForecastLive(pub(crate) Forecast);
+/// What a change is of.
+#[derive(Enum, Debug, Clone, Copy, PartialEq, Eq)]
+#[graphql(remote = "Entity")]
+pub(crate) enum ChangeEntity {
+    /// A unit, or its capacity.
+    Unit,
+    /// A provider.
+    Provider,
+    /// Versions of a series.
+    Forecast,
+}
 
-/// The latest state of a curve.
+/// One committed change, of whatever.
+pub(crate) struct Change(pub(crate) Arc<Event>);
+
+/// One committed change, of whatever.
 #[Object]
-impl ForecastLive {
-    /// The curve as it is now.
-    async fn forecast(&self) -> &Forecast {
-        &self.0
+impl Change {
+    /// Its place in the change log; subscribe with it as `after` to go on from here.
+    async fn position(&self) -> Position {
+        Position(self.0.change.position)
     }
 
-    /// The change log position that this state includes at least.
-    async fn position(&self) -> Position {
-        Position(self.0.curve.position())
+    /// What it is of.
+    async fn entity(&self) -> ChangeEntity {
+        // A change that voids everything ends the feed.
+        Entity::of(&self.0.change.subject)
+            .unwrap_or(Entity::Forecast)
+            .into()
+    }
+
+    /// What was done.
+    async fn operation(&self) -> ChangeOperation {
+        self.0.change.operation.into()
+    }
+
+    /// When its transaction wrote it, by the database's clock.
+    async fn changed_at(&self) -> OffsetDateTime {
+        self.0.change.changed_at
+    }
+
+    /// The unit that it is of, or whose forecast it is of.
+    async fn unit(&self) -> Option<UnitKey> {
+        match &self.0.change.subject {
+            Subject::Unit(key) => Some(UnitKey(*key)),
+            Subject::Forecast(forecast) => Some(UnitKey(forecast.series.unit)),
+            Subject::Provider(_) | Subject::Everything => None,
+        }
+    }
+
+    /// The key of the provider that it is of, or whose forecast it is of.
+    async fn provider(&self) -> Option<String> {
+        match &self.0.change.subject {
+            Subject::Provider(key) => Some(key.to_string()),
+            Subject::Forecast(forecast) => Some(forecast.series.provider.to_string()),
+            Subject::Unit(_) | Subject::Everything => None,
+        }
+    }
+
+    /// What it did to a series; null of other entities.
+    async fn forecast(&self) -> Option<ForecastChange> {
+        ForecastEvent::of(&self.0).map(ForecastChange)
     }
 }

@@ -44,7 +44,7 @@ pub(crate) struct Forecast {
     pub(crate) curve: Curve,
 }
 
-fn instant(seconds: i64) -> OffsetDateTime {
+pub(super) fn instant(seconds: i64) -> OffsetDateTime {
     // Ranges end before 2200.
     OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }

@@ -2,6 +2,7 @@
 
 pub(super) mod change;
 pub(super) mod forecast;
+pub(super) mod live;
 mod points;
 pub(super) mod provider;
 pub(super) mod scalar;

@@ -1,30 +1,46 @@
-//! GraphQL over HTTP and websockets.
+//! GraphQL over HTTP: <https://graphql.github.io/graphql-over-http/draft/>, and
+//! subscriptions on the same address.
+
+mod accept;
+mod answer;
+mod stream;
 
 use std::any::Any;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use async_graphql::{Data, Request, Response, ServerError, Variables};
-use async_graphql_axum::{GraphQLProtocol, GraphQLWebSocket};
+use async_graphql::Response;
+use async_graphql::parser::types::OperationType;
 use axum::body::Bytes;
-use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response as HttpResponse};
+use axum::response::Response as HttpResponse;
+use domain::change::Position;
 
 use super::Shared;
-use crate::error::{self, ApiError, ErrorCode};
-use crate::graphql::PointBudget;
-use crate::graphql::document;
-use crate::viewer::{USER_FIELD, USER_HEADER, Viewer};
+use crate::error::{self, ApiError};
+use crate::graphql::executor::Operation;
+use crate::graphql::frame::Failure;
+use crate::graphql::params::{Params, parse_position};
+use crate::viewer::{USER_HEADER, Viewer};
+use accept::Form;
+use answer::respond;
+use stream::{Connection, EventStream, Multipart};
+
+/// The header with the position that an answer must include.
+const MIN_POSITION_HEADER: &str = "smartpulse-min-position";
+/// The header with which an event source says where it has come to.
+const LAST_EVENT_ID: &str = "last-event-id";
 
 /// `POST /graphql`: one operation as JSON.
 pub(super) async fn post(
     State(shared): State<Arc<Shared>>,
     headers: HeaderMap,
-    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
+    body: Result<Bytes, BytesRejection>,
 ) -> HttpResponse {
+    let form = accept::choose(&headers, &accept::ONCE).unwrap_or(Form::Json);
     let body = match body {
         Ok(body) => body,
         Err(rejection) => {
@@ -33,7 +49,7 @@ pub(super) async fn post(
                 rejection.body_text(),
                 shared.limits.body_bytes
             );
-            return refuse(rejection.status(), ApiError::bad_input(message));
+            return answer::refuse(rejection.status(), form, ApiError::bad_input(message));
         }
     };
     let is_json = headers
@@ -43,249 +59,204 @@ pub(super) async fn post(
         .is_some_and(|media| media.trim().eq_ignore_ascii_case("application/json"));
     if !is_json {
         // A browser sends any other type across origins without asking first.
-        return refuse(
+        return answer::refuse(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            form,
             ApiError::bad_input("send the operation as application/json"),
         );
     }
     if !body.trim_ascii_start().starts_with(b"{") {
         // Serde would take a list of a request's fields for one, too.
-        return refuse(
+        return answer::refuse(
             StatusCode::BAD_REQUEST,
+            form,
             ApiError::bad_input("the body is not a GraphQL request: it is not a JSON object"),
         );
     }
-    match serde_json::from_slice::<Request>(&body) {
-        Ok(request) => execute(&shared, &headers, request).await,
-        Err(error) => refuse(
-            StatusCode::BAD_REQUEST,
-            ApiError::bad_input(format!("the body is not a GraphQL request: {error}")),
-        ),
+    match serde_json::from_slice::<Params>(&body) {
+        Ok(params) => execute(&shared, &headers, params, Method::Post).await,
+        Err(error) => {
+            let message = format!("the body is not a GraphQL request: {error}");
+            answer::refuse(StatusCode::BAD_REQUEST, form, ApiError::bad_input(message))
+        }
     }
 }
 
-/// `GET /graphql`: a query in the address. Nothing that changes anything.
+/// `GET /graphql`: an operation in the address. Nothing that changes anything.
 pub(super) async fn get(
     State(shared): State<Arc<Shared>>,
     headers: HeaderMap,
     Query(parameters): Query<HashMap<String, String>>,
 ) -> HttpResponse {
-    let Some(query) = parameters.get("query") else {
-        return refuse(
-            StatusCode::BAD_REQUEST,
-            ApiError::bad_input("give the operation as the parameter `query`"),
-        );
-    };
-    let mut request = Request::new(query);
-    if let Some(variables) = parameters.get("variables") {
-        match serde_json::from_str(variables) {
-            Ok(json) => request = request.variables(Variables::from_json(json)),
-            Err(error) => {
-                let message = format!("`variables` is not JSON: {error}");
-                return refuse(StatusCode::BAD_REQUEST, ApiError::bad_input(message));
-            }
-        }
-    }
-    if let Some(name) = parameters.get("operationName") {
-        request = request.operation_name(name);
-    }
-    let mut request = match shared.documents.prepare(request) {
-        Ok(request) => request,
-        Err(error) => return respond(&failed(error)),
-    };
-    if !document::is_query(&mut request) {
-        let mut response = refuse(
-            StatusCode::METHOD_NOT_ALLOWED,
-            ApiError::bad_input("only queries may be sent by GET: use POST"),
-        );
-        let post = HeaderValue::from_static("POST");
-        response.headers_mut().insert(header::ALLOW, post);
-        return response;
-    }
-    execute(&shared, &headers, request).await
-}
-
-async fn execute(shared: &Shared, headers: &HeaderMap, request: Request) -> HttpResponse {
-    let began = Instant::now();
-    let viewer = match headers.get(USER_HEADER) {
-        None => Viewer::named(None),
-        Some(value) => value
-            .to_str()
-            .ok()
-            .and_then(|name| Viewer::named(Some(name))),
-    };
-    let Some(viewer) = viewer else {
-        return refuse(
-            StatusCode::BAD_REQUEST,
-            ApiError::bad_input("the SmartPulse-User header is not a user's name"),
-        );
-    };
-    let mut response = match shared.documents.prepare(request) {
-        Ok(request) => {
-            let request = request.data(viewer).data(PointBudget::new(shared.limits));
-            shared.schema.execute(request).await
-        }
-        Err(error) => Response::from_errors(vec![error]),
-    };
-    error::finish(&mut response.errors);
-    shared.metrics.request(began.elapsed(), &response.errors);
-    respond(&response)
-}
-
-fn failed(error: ServerError) -> Response {
-    let mut response = Response::from_errors(vec![error]);
-    error::finish(&mut response.errors);
-    response
-}
-
-fn respond(response: &Response) -> HttpResponse {
-    json(StatusCode::OK, response)
-}
-
-/// An answer to a request that never became an operation.
-fn refuse(status: StatusCode, error: ApiError) -> HttpResponse {
-    let error = async_graphql::Error::from(error).into_server_error(async_graphql::Pos::default());
-    let mut response = Response::from_errors(vec![error]);
-    for error in &mut response.errors {
-        error.locations.clear();
-    }
-    json(status, &response)
-}
-
-fn json(status: StatusCode, response: &Response) -> HttpResponse {
-    match serde_json::to_vec(response) {
-        Ok(body) => (
-            status,
-            [(header::CONTENT_TYPE, "application/json; charset=utf-8")],
-            body,
-        )
-            .into_response(),
+    match read_parameters(parameters) {
+        Ok(params) => execute(&shared, &headers, params, Method::Get).await,
         Err(error) => {
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "an answer is not JSON"
-            );
-            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+            let form = accept::choose(&headers, &accept::ONCE).unwrap_or(Form::Json);
+            answer::refuse(StatusCode::BAD_REQUEST, form, error)
         }
     }
+}
+
+fn read_parameters(mut parameters: HashMap<String, String>) -> Result<Params, ApiError> {
+    fn json<T: serde::de::DeserializeOwned + Default>(
+        parameters: &HashMap<String, String>,
+        name: &str,
+    ) -> Result<T, ApiError> {
+        let text = parameters.get(name).filter(|text| !text.is_empty());
+        let read = text.map(|text| serde_json::from_str(text)).transpose();
+        let value = read.map_err(|error| {
+            ApiError::bad_input(format!("`{name}` is not a JSON object: {error}"))
+        })?;
+        Ok(value.unwrap_or_default())
+    }
+    let query = parameters
+        .remove("query")
+        .ok_or_else(|| ApiError::bad_input("give the operation as the parameter `query`"))?;
+    Ok(Params {
+        query,
+        variables: json(&parameters, "variables")?,
+        extensions: json(&parameters, "extensions")?,
+        operation_name: parameters.remove("operationName"),
+    })
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Method {
+    Get,
+    Post,
+}
+
+/// What headers say of an operation.
+struct Headers {
+    viewer: Viewer,
+    min_position: Option<Position>,
+    last_event: Option<Position>,
+}
+
+impl Headers {
+    fn read(headers: &HeaderMap) -> Result<Self, ApiError> {
+        let text = |name: &str| {
+            let value = headers.get(name);
+            value.map(|value| value.to_str().unwrap_or_default())
+        };
+        let position = |name: &str| {
+            let value = text(name).filter(|text| !text.is_empty());
+            value.map(|text| parse_position(name, text)).transpose()
+        };
+        Ok(Self {
+            viewer: Viewer::named(text(USER_HEADER)).ok_or_else(|| {
+                ApiError::bad_input("the SmartPulse-User header is not a user's name")
+            })?,
+            min_position: position(MIN_POSITION_HEADER)?,
+            last_event: position(LAST_EVENT_ID)?,
+        })
+    }
+}
+
+async fn execute(
+    shared: &Shared,
+    headers: &HeaderMap,
+    params: Params,
+    method: Method,
+) -> HttpResponse {
+    let form = accept::choose(headers, &accept::ONCE);
+    let read = match Headers::read(headers) {
+        Ok(read) => read,
+        Err(error) => {
+            return answer::refuse(StatusCode::BAD_REQUEST, form.unwrap_or(Form::Json), error);
+        }
+    };
+    let operation = match shared.executor.prepare(params, read.min_position) {
+        Ok(operation) => operation,
+        Err(errors) => {
+            shared.metrics.errors(&errors);
+            return match form {
+                Some(Form::EventStream) => stream::failed::<EventStream>(&Failure::new(&errors)),
+                form => respond(Response::from_errors(errors), form.unwrap_or(Form::Json)),
+            };
+        }
+    };
+    match operation.kind {
+        OperationType::Subscription => subscribe(shared, headers, operation, read).await,
+        OperationType::Mutation if method == Method::Get => {
+            let mut response = answer::refuse(
+                StatusCode::METHOD_NOT_ALLOWED,
+                form.unwrap_or(Form::Json),
+                ApiError::bad_input("mutations may not be sent by GET: use POST"),
+            );
+            let post = HeaderValue::from_static("POST");
+            response.headers_mut().insert(header::ALLOW, post);
+            response
+        }
+        _ => match form {
+            Some(form) => answer(shared, operation, read.viewer, form).await,
+            None => not_acceptable("application/graphql-response+json or application/json"),
+        },
+    }
+}
+
+async fn answer(shared: &Shared, operation: Operation, viewer: Viewer, form: Form) -> HttpResponse {
+    let began = Instant::now();
+    let response = shared.executor.answer(operation, viewer).await;
+    shared.metrics.request(began.elapsed(), &response.errors);
+    if form != Form::EventStream {
+        return respond(response, form);
+    }
+    match serde_json::to_string(&response) {
+        Ok(result) => stream::once::<EventStream>(&result),
+        Err(error) => stream::failed::<EventStream>(&ApiError::internal(error).into()),
+    }
+}
+
+async fn subscribe(
+    shared: &Shared,
+    headers: &HeaderMap,
+    operation: Operation,
+    read: Headers,
+) -> HttpResponse {
+    let Some(form) = accept::choose(headers, &accept::STREAMS) else {
+        return not_acceptable(
+            "text/event-stream or multipart/mixed for a subscription, or open a websocket at /graphql/ws",
+        );
+    };
+    let executor = &shared.executor;
+    let begun = executor
+        .subscribe(operation, read.viewer, read.last_event)
+        .await;
+    let connection = Connection {
+        metrics: executor.metrics().clone(),
+        drain: shared.drain.clone(),
+        heartbeat: shared.heartbeat,
+    };
+    match (begun, form) {
+        (Ok(subscription), Form::Multipart) => {
+            stream::subscribed::<Multipart>(subscription, connection)
+        }
+        (Ok(subscription), _) => stream::subscribed::<EventStream>(subscription, connection),
+        (Err(failure), Form::Multipart) => stream::failed::<Multipart>(&failure),
+        (Err(failure), _) => stream::failed::<EventStream>(&failure),
+    }
+}
+
+fn not_acceptable(forms: &str) -> HttpResponse {
+    answer::refuse(
+        StatusCode::NOT_ACCEPTABLE,
+        Form::Json,
+        ApiError::bad_input(format!("accept {forms}")),
+    )
+}
+
+/// The answer to what never became an operation, where no form was asked for.
+pub(crate) fn refuse(status: StatusCode, error: ApiError) -> HttpResponse {
+    answer::refuse(status, Form::Json, error)
 }
 
 /// The answer when a handler panicked.
 pub(super) fn panicked(panic: Box<dyn Any + Send>) -> HttpResponse {
-    let message = panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("no message");
-    tracing::error!(panic = message, "a request handler panicked");
-    refuse(
+    error::log_panic(&*panic, "a request handler panicked");
+    answer::refuse(
         StatusCode::INTERNAL_SERVER_ERROR,
-        ApiError::new(
-            ErrorCode::Internal,
-            "internal error: the server's log has the cause",
-        ),
+        Form::Json,
+        ApiError::panicked(),
     )
-}
-
-/// `GET /graphql/ws`: any operations over one graphql-transport-ws connection.
-pub(super) async fn websocket(
-    State(shared): State<Arc<Shared>>,
-    headers: HeaderMap,
-    protocol: GraphQLProtocol,
-    upgrade: WebSocketUpgrade,
-) -> HttpResponse {
-    if !is_same_origin(&headers) {
-        return refuse(
-            StatusCode::FORBIDDEN,
-            ApiError::bad_input("websockets from pages of other origins are refused"),
-        );
-    }
-    let from_header = headers
-        .get(USER_HEADER)
-        .map(|value| value.to_str().map(str::to_owned).unwrap_or_default());
-    let limit = shared.limits.body_bytes;
-    upgrade
-        .max_message_size(limit)
-        .max_frame_size(limit)
-        .protocols(async_graphql::http::ALL_WEBSOCKET_PROTOCOLS)
-        .on_upgrade(move |socket| async move {
-            let token = shared.sockets.token();
-            let executor = Finishing(Arc::clone(&shared));
-            let session = GraphQLWebSocket::new(socket, executor, protocol)
-                .on_connection_init(move |payload: serde_json::Value| async move {
-                    let named = payload.get(USER_FIELD).and_then(|name| name.as_str());
-                    let viewer =
-                        Viewer::named(named.or(from_header.as_deref())).ok_or_else(|| {
-                            ApiError::bad_input("SmartPulse-User is not a user's name")
-                        })?;
-                    let mut data = Data::default();
-                    data.insert(viewer);
-                    Ok(data)
-                })
-                .serve();
-            tokio::select! {
-                () = session => {}
-                () = shared.stop.cancelled() => {}
-            }
-            drop(token);
-        })
-}
-
-/// A browser lets any page open a websocket to any server and only says where
-/// the page is from. Programs that are no browsers say nothing.
-fn is_same_origin(headers: &HeaderMap) -> bool {
-    let Some(origin) = headers.get(header::ORIGIN) else {
-        return true;
-    };
-    let host = headers
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok());
-    let from = origin
-        .to_str()
-        .ok()
-        .and_then(|origin| origin.split_once("://"));
-    matches!((from, host), (Some((_, from)), Some(host)) if from == host)
-}
-
-/// Executes for a websocket as `execute` does for HTTP: the same limits before,
-/// the same codes and logs after.
-#[derive(Clone)]
-struct Finishing(Arc<Shared>);
-
-impl async_graphql::Executor for Finishing {
-    async fn execute(&self, request: Request) -> Response {
-        match self.0.documents.prepare(request) {
-            Ok(request) => {
-                let mut response = self.0.schema.execute(request).await;
-                error::finish(&mut response.errors);
-                response
-            }
-            Err(error) => failed(error),
-        }
-    }
-
-    fn execute_stream(
-        &self,
-        request: Request,
-        session_data: Option<Arc<Data>>,
-    ) -> futures_util::stream::BoxStream<'static, Response> {
-        use futures_util::StreamExt;
-        match self.0.documents.prepare(request) {
-            Ok(mut request) => {
-                // A subscription may ask for as much with each event.
-                if document::is_answered_once(&mut request) {
-                    request = request.data(PointBudget::new(self.0.limits));
-                }
-                self.0
-                    .schema
-                    .execute_stream_with_session_data(request, session_data.unwrap_or_default())
-                    .map(|mut response| {
-                        error::finish(&mut response.errors);
-                        response
-                    })
-                    .boxed()
-            }
-            Err(error) => futures_util::stream::iter([failed(error)]).boxed(),
-        }
-    }
 }

@@ -1,0 +1,319 @@
+//! Carrying out operations, whatever transport they came by.
+
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_graphql::parser::types::{ExecutableDocument, OperationDefinition, OperationType};
+use async_graphql::{Name, Request, Response, ServerError, Value};
+use async_graphql_value::Value as DocumentValue;
+use domain::change::Position;
+use futures_util::stream::BoxStream;
+use futures_util::{FutureExt, StreamExt};
+use subscriptions::change_log::ChangeLog;
+use subscriptions::cohort::{Cohorts, Member, Run};
+use tokio::time::timeout;
+
+use super::document::{Document, Documents};
+use super::feed::Feed;
+use super::frame::{self, Failure, LiveFrame, Payload};
+use super::live_metrics::LiveMetrics;
+use super::params::{Params, parse_position};
+use super::{Limits, PointBudget, SmartPulseSchema};
+use crate::error::{self, ApiError, ErrorCode};
+use crate::viewer::{Scope, Viewer};
+
+/// What carries out operations.
+#[derive(Clone)]
+pub(crate) struct Executor {
+    inner: Arc<Inner>,
+    cohorts: Cohorts<CohortKey, Payload>,
+}
+
+struct Inner {
+    schema: SmartPulseSchema,
+    documents: Documents,
+    limits: Limits,
+    log: ChangeLog,
+    min_position_wait: Duration,
+    metrics: LiveMetrics,
+}
+
+/// A request whose document has been read: it is known what is to be done.
+pub(crate) struct Operation {
+    document: Arc<Document>,
+    params: Params,
+    pub(crate) kind: OperationType,
+    /// What the answer must include.
+    min_position: Option<Position>,
+}
+
+/// Those who ask for the same.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct CohortKey {
+    document: Arc<str>,
+    operation: Option<Box<str>>,
+    variables: Box<str>,
+    scope: Scope,
+}
+
+/// How subscriptions are carried out.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LiveSettings {
+    /// Frames that a cohort keeps for members that are behind.
+    pub(crate) frames: usize,
+    /// How long an operation waits for the position that it must include.
+    pub(crate) min_position_wait: Duration,
+}
+
+/// A subscription under way: frames for one subscriber.
+pub(crate) type Subscription = Member<CohortKey, Payload>;
+
+impl Executor {
+    pub(crate) fn new(
+        schema: SmartPulseSchema,
+        documents: Documents,
+        limits: Limits,
+        log: ChangeLog,
+        settings: LiveSettings,
+    ) -> Self {
+        let metrics = LiveMetrics::default();
+        let cohorts = Cohorts::new(log.hub().clone(), settings.frames, metrics.cohorts.clone());
+        Self {
+            inner: Arc::new(Inner {
+                schema,
+                documents,
+                limits,
+                log,
+                min_position_wait: settings.min_position_wait,
+                metrics,
+            }),
+            cohorts,
+        }
+    }
+
+    pub(crate) fn metrics(&self) -> &LiveMetrics {
+        &self.inner.metrics
+    }
+
+    /// Reads a request. What is wrong with it as a whole is found here, or
+    /// before anything is executed.
+    pub(crate) fn prepare(
+        &self,
+        params: Params,
+        min_position: Option<Position>,
+    ) -> Result<Operation, Vec<ServerError>> {
+        let prepare = || {
+            let document = self.inner.documents.get(&params.query)?;
+            let refuse = ApiError::into_server_error;
+            let operation = document
+                .operation(params.operation_name())
+                .map_err(refuse)?;
+            let kind = operation.node.ty;
+            if kind == OperationType::Subscription
+                && document.root_fields(&operation.node).len() != 1
+            {
+                return Err(refuse(ApiError::bad_input(
+                    "a subscription selects one field: open one for each",
+                )));
+            }
+            let min_position = match min_position {
+                Some(position) => Some(position),
+                None => params.min_position().map_err(refuse)?,
+            };
+            Ok((document, kind, min_position))
+        };
+        match prepare() {
+            Ok((document, kind, min_position)) => Ok(Operation {
+                document,
+                kind,
+                min_position,
+                params: Params {
+                    // The document has it.
+                    query: String::new(),
+                    ..params
+                },
+            }),
+            Err(error) => {
+                let mut errors = vec![error];
+                error::finish(&mut errors);
+                Err(errors)
+            }
+        }
+    }
+
+    /// Carries out a query or a mutation.
+    pub(crate) async fn answer(&self, operation: Operation, viewer: Viewer) -> Response {
+        let mut response = match self.wait_for_min_position(&operation).await {
+            Ok(()) => {
+                let request = operation
+                    .request(operation.document.parsed.clone())
+                    .data(viewer)
+                    .data(PointBudget::new(self.inner.limits));
+                self.inner.schema.execute(request).await
+            }
+            Err(error) => Response::from_errors(vec![error.into_server_error()]),
+        };
+        error::finish(&mut response.errors);
+        response
+    }
+
+    /// Begins a subscription; `resume` says where the client has come to, over
+    /// what its document says.
+    pub(crate) async fn subscribe(
+        &self,
+        operation: Operation,
+        viewer: Viewer,
+        resume: Option<Position>,
+    ) -> Result<Subscription, Failure> {
+        self.wait_for_min_position(&operation).await?;
+        let after = match resume {
+            Some(position) => Some(position),
+            None => operation.after()?,
+        };
+        let key = operation.cohort_key(&viewer);
+        let executor = Arc::clone(&self.inner);
+        let start = move |run| executor.run(&operation, &viewer, run);
+        Ok(self.cohorts.join(key, after, start))
+    }
+
+    async fn wait_for_min_position(&self, operation: &Operation) -> Result<(), ApiError> {
+        let Some(wanted) = operation.min_position else {
+            return Ok(());
+        };
+        if operation.kind == OperationType::Mutation {
+            // It has its own position, which is later.
+            return Ok(());
+        }
+        let log = &self.inner.log;
+        let reached = timeout(self.inner.min_position_wait, log.reached(wanted)).await;
+        match reached {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(expired)) => {
+                let error = ApiError::new(ErrorCode::PositionExpired, expired.to_string());
+                Err(error.at(expired.current))
+            }
+            Err(_) => {
+                let applied = log.applied();
+                let message = format!(
+                    "this replica has reached {applied} and not yet {wanted}: try again, or ask another"
+                );
+                Err(ApiError::new(ErrorCode::Unavailable, message).at(applied))
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// One run of a subscription: each event executed, and written once.
+    fn run(
+        self: &Arc<Self>,
+        operation: &Operation,
+        viewer: &Viewer,
+        run: Run,
+    ) -> BoxStream<'static, LiveFrame> {
+        let feed = Feed::new(run);
+        let request = operation
+            .request(
+                operation
+                    .document
+                    .with_root_field(operation.params.operation_name()),
+            )
+            .data(viewer.clone())
+            .data(feed.clone());
+        let mut responses = self.schema.execute_stream(request);
+        let metrics = self.metrics.clone();
+        Box::pin(async_stream::stream! {
+            loop {
+                let next = AssertUnwindSafe(responses.next()).catch_unwind().await;
+                let frame = match next {
+                    Ok(None) => break,
+                    Ok(Some(response)) => frame::frame(response, feed.take_note()),
+                    Err(panic) => {
+                        error::log_panic(&*panic, "an event could not be executed");
+                        frame::failed(ApiError::panicked().into())
+                    }
+                };
+                metrics.frame(&frame.payload);
+                let failed = matches!(frame.payload, Payload::Failed(_));
+                yield frame;
+                if failed {
+                    break;
+                }
+            }
+        })
+    }
+}
+
+impl Operation {
+    fn request(&self, document: ExecutableDocument) -> Request {
+        let mut request = Request::new("").variables(self.params.variables.clone());
+        if let Some(name) = self.params.operation_name() {
+            request = request.operation_name(name);
+        }
+        request.set_parsed_query(document);
+        request
+    }
+
+    fn definition(&self) -> Option<&OperationDefinition> {
+        let operation = self.document.operation(self.params.operation_name());
+        operation.ok().map(|operation| &operation.node)
+    }
+
+    /// What the document says of where a subscription begins.
+    fn after_argument(&self) -> Option<&DocumentValue> {
+        let root = self.document.root_fields(self.definition()?);
+        let value = root.first()?.node.get_argument("after")?;
+        Some(&value.node)
+    }
+
+    /// Where the subscription begins, if not now.
+    fn after(&self) -> Result<Option<Position>, ApiError> {
+        let value = match self.after_argument() {
+            None => return Ok(None),
+            Some(DocumentValue::Variable(name)) => {
+                let given = self.params.variables.get(name).cloned();
+                given.or_else(|| self.default_of(name))
+            }
+            Some(literal) => literal.clone().into_const(),
+        };
+        match value {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => parse_position("after", &text).map(Some),
+            Some(_) => Err(ApiError::bad_input(
+                "`after` is not a position: it is no text",
+            )),
+        }
+    }
+
+    fn default_of(&self, variable: &Name) -> Option<Value> {
+        let declared = &self.definition()?.variable_definitions;
+        let declared = declared.iter().find(|d| d.node.name.node == *variable)?;
+        Some(declared.node.default_value.as_ref()?.node.clone())
+    }
+
+    /// What a subscription has in common with those that are the same: not where
+    /// it begins.
+    fn cohort_key(&self, viewer: &Viewer) -> CohortKey {
+        let after = match self.after_argument() {
+            Some(DocumentValue::Variable(name)) => Some(name),
+            _ => None,
+        };
+        let declared = self.definition().map(|d| d.variable_definitions.as_slice());
+        let variables: BTreeMap<&Name, &Value> = declared
+            .unwrap_or_default()
+            .iter()
+            .map(|variable| &variable.node.name.node)
+            .filter(|name| Some(*name) != after)
+            .filter_map(|name| self.params.variables.get_key_value(name))
+            .collect();
+        CohortKey {
+            document: Arc::clone(&self.document.normal),
+            operation: self.params.operation_name().map(Into::into),
+            // Of what came as JSON.
+            variables: serde_json::to_string(&variables).unwrap_or_default().into(),
+            scope: viewer.scope(),
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! What a request says, by whatever transport.
+
+use async_graphql::Variables;
+use domain::change::Position;
+use serde::Deserialize;
+
+use crate::error::ApiError;
+
+/// The parameters of a GraphQL request.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Params {
+    pub(crate) query: String,
+    #[serde(default)]
+    pub(crate) operation_name: Option<String>,
+    #[serde(default)]
+    pub(crate) variables: Variables,
+    #[serde(default)]
+    pub(crate) extensions: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+/// The position that an answer must include, in a request's extensions.
+pub(crate) const MIN_POSITION: &str = "minPosition";
+
+impl Params {
+    /// The name of the operation; an empty one is none.
+    pub(crate) fn operation_name(&self) -> Option<&str> {
+        self.operation_name
+            .as_deref()
+            .filter(|name| !name.is_empty())
+    }
+
+    /// The position that the answer must include.
+    pub(crate) fn min_position(&self) -> Result<Option<Position>, ApiError> {
+        use serde_json::Value;
+        match self.extensions.as_ref().and_then(|e| e.get(MIN_POSITION)) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => parse_position("extensions.minPosition", text).map(Some),
+            Some(_) => Err(ApiError::bad_input(
+                "extensions.minPosition is not a position: it is no text",
+            )),
+        }
+    }
+}
+
+/// A position that stands outside of a document.
+pub(crate) fn parse_position(place: &str, text: &str) -> Result<Position, ApiError> {
+    text.parse()
+        .map_err(|error| ApiError::bad_input(format!("{place} is not a position: {error}")))
+}

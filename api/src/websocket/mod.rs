@@ -1,0 +1,86 @@
+//! graphql-transport-ws: any operations over one connection.
+
+mod message;
+mod operation;
+mod session;
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::extract::ws::{WebSocket, WebSocketUpgrade};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::Response;
+use serde_json::{Map, Value};
+
+use crate::error::ApiError;
+use crate::http::{self, Shared};
+use crate::viewer::{USER_FIELD, USER_HEADER, Viewer};
+use message::{Closing, PROTOCOL};
+use session::Session;
+pub(crate) use session::SocketSettings;
+
+/// A connection mostly waits: small buffers, of which there are thousands.
+const READ_BUFFER: usize = 1024;
+/// What is written together is small, or large by itself.
+const WRITE_BUFFER: usize = 4096;
+
+/// `GET /graphql/ws`
+pub(crate) async fn upgrade(
+    State(shared): State<Arc<Shared>>,
+    headers: HeaderMap,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    if !is_same_origin(&headers) {
+        return http::refuse(
+            StatusCode::FORBIDDEN,
+            ApiError::bad_input("websockets from pages of other origins are refused"),
+        );
+    }
+    let named = headers
+        .get(USER_HEADER)
+        .map(|value| value.to_str().unwrap_or_default().to_owned());
+    let largest = shared.limits.body_bytes;
+    upgrade
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(WRITE_BUFFER)
+        .max_message_size(largest)
+        .max_frame_size(largest)
+        .protocols([PROTOCOL])
+        .on_upgrade(move |socket| connected(socket, shared, named))
+}
+
+async fn connected(mut socket: WebSocket, shared: Arc<Shared>, named: Option<String>) {
+    let _held = shared.drain.hold();
+    let _open = shared.executor.metrics().connection("websocket");
+    if socket.protocol().is_none() {
+        session::close(&mut socket, &Closing::unknown_protocol()).await;
+        return;
+    }
+    let authenticate = move |init: Option<&Map<String, Value>>| {
+        let field = init.and_then(|init| init.get(USER_FIELD));
+        let named = match field {
+            None => named.as_deref(),
+            Some(field) => Some(field.as_str().unwrap_or_default()),
+        };
+        Viewer::named(named).ok_or_else(|| String::from("SmartPulse-User is not a user's name"))
+    };
+    let executor = shared.executor.clone();
+    let session = Session::new(socket, executor, shared.sockets, authenticate);
+    session.serve(&shared.drain).await;
+}
+
+/// A browser lets any page open a websocket to any server and only says where
+/// the page is from. Programs that are no browsers say nothing.
+fn is_same_origin(headers: &HeaderMap) -> bool {
+    let Some(origin) = headers.get(header::ORIGIN) else {
+        return true;
+    };
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    let from = origin
+        .to_str()
+        .ok()
+        .and_then(|origin| origin.split_once("://"));
+    matches!((from, host), (Some((_, from)), Some(host)) if from == host)
+}

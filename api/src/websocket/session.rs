@@ -1,0 +1,420 @@
+//! One connection, from its opening to its close.
+
+use std::collections::HashMap;
+use std::future::pending;
+use std::ops::ControlFlow;
+use std::pin::pin;
+use std::time::Duration;
+
+use async_graphql::Response;
+use async_graphql::parser::types::OperationType;
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes};
+use domain::change::Position;
+use futures_util::stream::SelectAll;
+use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt};
+use serde_json::{Map, Value};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::message::{ACK, ClientMessage, Closing, Id, PING, complete, of_operation, pong};
+use super::operation::{Operation, Output, Work};
+use crate::drain::Drain;
+use crate::error::{ApiError, ErrorCode};
+use crate::graphql::executor::Executor;
+use crate::graphql::frame::{Failure, Payload};
+use crate::graphql::params::Params;
+use crate::viewer::Viewer;
+
+/// What connections are held to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SocketSettings {
+    /// Within this a connection must say who it is.
+    pub(crate) init_timeout: Duration,
+    /// So often a client is asked whether it is there; one that says nothing
+    /// from one time to the next is not.
+    pub(crate) ping_interval: Duration,
+    /// A client that takes nothing for so long is let go.
+    pub(crate) write_timeout: Duration,
+    /// Operations under way at once.
+    pub(crate) operations: usize,
+}
+
+/// So many messages are written before the connection is flushed, at most.
+const BATCH: usize = 64;
+/// So many batches are written to a connection that is sent away, at most.
+const LAST_BATCHES: usize = 16;
+/// How long the other side has to answer a close.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Why a connection is over.
+#[derive(Debug)]
+enum End {
+    /// We close it, and say why.
+    Close(Closing),
+    /// The client has closed it.
+    Closed,
+    /// Its line is broken.
+    Gone,
+    /// The client takes nothing, or says nothing.
+    Stalled,
+}
+
+type Flow = ControlFlow<End>;
+
+/// One connection.
+pub(super) struct Session<S, A> {
+    socket: S,
+    executor: Executor,
+    settings: SocketSettings,
+    /// Who it is, by what it says when it begins.
+    authenticate: A,
+    viewer: Option<Viewer>,
+    operations: SelectAll<Operation>,
+    /// The operation's number, by its id.
+    ids: HashMap<Id, u64>,
+    next_number: u64,
+    /// Something has come from the client since it was asked.
+    heard: bool,
+    /// Until then it must have said who it is; later, when it is asked next.
+    deadline: Instant,
+}
+
+impl<S, E, A> Session<S, A>
+where
+    S: Stream<Item = Result<Message, E>> + Sink<Message, Error = E> + Unpin,
+    E: std::fmt::Display,
+    A: Fn(Option<&Map<String, Value>>) -> Result<Viewer, String>,
+{
+    pub(super) fn new(
+        socket: S,
+        executor: Executor,
+        settings: SocketSettings,
+        authenticate: A,
+    ) -> Self {
+        Self {
+            socket,
+            executor,
+            settings,
+            authenticate,
+            viewer: None,
+            operations: SelectAll::new(),
+            ids: HashMap::new(),
+            next_number: 0,
+            heard: true,
+            deadline: Instant::now() + settings.init_timeout,
+        }
+    }
+
+    /// Serves the connection until it ends.
+    pub(super) async fn serve(mut self, drain: &Drain) {
+        let metrics = self.executor.metrics().clone();
+        let end = self.run(drain).await;
+        // Nothing more is to come of them, however long the close may take.
+        self.operations.clear();
+        let closing = match end {
+            End::Close(closing) => closing,
+            End::Closed => {
+                // Reading on sends the answer that a close wants.
+                let rest = async { while let Some(Ok(_)) = self.socket.next().await {} };
+                drop(timeout(CLOSE_TIMEOUT, rest).await);
+                return;
+            }
+            End::Gone => return,
+            End::Stalled => {
+                metrics.stalled.inc();
+                return;
+            }
+        };
+        close(&mut self.socket, &closing).await;
+    }
+
+    async fn run(&mut self, drain: &Drain) -> End {
+        let mut turn = pin!(drain.turn());
+        let mut timer = pin!(sleep_until(self.deadline));
+        loop {
+            let expires_at = self.viewer.as_ref().and_then(|viewer| viewer.expires_at);
+            let deadline = expires_at.map_or(self.deadline, |at| at.min(self.deadline));
+            if timer.deadline() != deadline {
+                timer.as_mut().reset(deadline);
+            }
+            let flow = tokio::select! {
+                message = self.socket.next() => match message {
+                    Some(Ok(message)) => self.receive(message).await,
+                    Some(Err(error)) => ControlFlow::Break(broken(&error)),
+                    None => ControlFlow::Break(End::Gone),
+                },
+                output = next(&mut self.operations) => self.deliver(output).await,
+                () = &mut timer => self.time(expires_at).await,
+                () = &mut turn => self.leave().await,
+            };
+            if let ControlFlow::Break(end) = flow {
+                return end;
+            }
+        }
+    }
+
+    async fn receive(&mut self, message: Message) -> Flow {
+        self.heard = true;
+        let text = match message {
+            Message::Text(text) => text,
+            Message::Binary(_) => {
+                let closing = Closing::invalid("binary messages are not of this protocol");
+                return ControlFlow::Break(End::Close(closing));
+            }
+            Message::Ping(_) | Message::Pong(_) => return ControlFlow::Continue(()),
+            Message::Close(_) => return ControlFlow::Break(End::Closed),
+        };
+        match ClientMessage::read(&text) {
+            Ok(ClientMessage::ConnectionInit { payload }) => self.init(payload.as_ref()).await,
+            Ok(ClientMessage::Ping { payload }) => self.say(pong(payload.as_ref())).await,
+            Ok(ClientMessage::Pong { .. }) => ControlFlow::Continue(()),
+            Ok(ClientMessage::Subscribe { id, payload }) => self.begin(&id, payload).await,
+            Ok(ClientMessage::Complete { id }) => {
+                self.end(&Id::new(&id));
+                ControlFlow::Continue(())
+            }
+            Err(what) => ControlFlow::Break(End::Close(Closing::invalid(&what))),
+        }
+    }
+
+    async fn init(&mut self, payload: Option<&Map<String, Value>>) -> Flow {
+        if self.viewer.is_some() {
+            return ControlFlow::Break(End::Close(Closing::init_repeated()));
+        }
+        match (self.authenticate)(payload) {
+            Ok(viewer) => {
+                self.viewer = Some(viewer);
+                self.deadline = Instant::now() + self.settings.ping_interval;
+                self.say(ACK).await
+            }
+            Err(why) => ControlFlow::Break(End::Close(Closing::forbidden(&why))),
+        }
+    }
+
+    async fn begin(&mut self, name: &str, params: Params) -> Flow {
+        let Some(viewer) = self.viewer.clone() else {
+            return ControlFlow::Break(End::Close(Closing::unauthorized()));
+        };
+        let id = Id::new(name);
+        if self.ids.contains_key(&id) {
+            return ControlFlow::Break(End::Close(Closing::duplicate(name)));
+        }
+        if self.ids.len() >= self.settings.operations {
+            let error = ApiError::new(
+                ErrorCode::RateLimited,
+                format!(
+                    "this connection has {} operations under way, and no more are taken: end one, or open another",
+                    self.settings.operations
+                ),
+            );
+            return self.say(failed(&id, &error.into()).0).await;
+        }
+        let operation = match self.executor.prepare(params, None) {
+            Ok(operation) => operation,
+            Err(errors) => return self.say(failed(&id, &Failure::new(&errors)).0).await,
+        };
+        let executor = self.executor.clone();
+        let work =
+            match operation.kind {
+                OperationType::Subscription => Work::Begin(Box::pin(async move {
+                    executor.subscribe(operation, viewer, None).await
+                })),
+                OperationType::Query | OperationType::Mutation => Work::Answer(Box::pin(
+                    async move { executor.answer(operation, viewer).await },
+                )),
+            };
+        let number = self.next_number;
+        self.next_number += 1;
+        self.ids.insert(id.clone(), number);
+        self.operations.push(Operation::new(id, number, work));
+        ControlFlow::Continue(())
+    }
+
+    /// Ends an operation: nothing comes of it from here on.
+    fn end(&mut self, id: &Id) {
+        if let Some(number) = self.ids.remove(id) {
+            let operations = std::mem::take(&mut self.operations);
+            self.operations = operations
+                .into_iter()
+                .filter(|operation| operation.number != number)
+                .collect();
+        }
+    }
+
+    /// Writes what has come, and what else is there already.
+    async fn deliver(&mut self, first: (Id, u64, Output)) -> Flow {
+        let mut output = Some(first);
+        let mut written = 0;
+        while let Some((id, number, of)) = output {
+            // What its client has ended says nothing more.
+            if self.ids.get(&id) == Some(&number) {
+                for text in self.messages(id, of) {
+                    let fed = self.socket.feed(Message::Text(text));
+                    match timeout(self.settings.write_timeout, fed).await {
+                        Ok(Ok(())) => written += 1,
+                        Ok(Err(_)) => return ControlFlow::Break(End::Gone),
+                        Err(_) => return ControlFlow::Break(End::Stalled),
+                    }
+                }
+            }
+            output = if written < BATCH {
+                self.operations.next().now_or_never().flatten()
+            } else {
+                None
+            };
+        }
+        self.flush().await
+    }
+
+    fn messages(
+        &mut self,
+        id: Id,
+        output: Output,
+    ) -> impl Iterator<Item = Utf8Bytes> + use<S, E, A> {
+        let (first, second) = match output {
+            Output::Delivery(delivery) => match &delivery.frame.payload {
+                Payload::Next(next) => {
+                    let write = |text: &mut String| next.write(delivery.skipped, text);
+                    (of_operation("next", &id, next.len(), write), None)
+                }
+                Payload::Failed(failure) => failed(&id, failure),
+            },
+            Output::Answer(response) => {
+                self.ids.remove(&id);
+                answer(&id, &response)
+            }
+            Output::Failed(failure) => {
+                self.ids.remove(&id);
+                failed(&id, &failure)
+            }
+            Output::Complete => {
+                self.ids.remove(&id);
+                (complete(&id), None)
+            }
+        };
+        [Some(first), second]
+            .into_iter()
+            .flatten()
+            .map(Utf8Bytes::from)
+    }
+
+    async fn say(&mut self, text: impl Into<Utf8Bytes>) -> Flow {
+        let sent = self.socket.send(Message::Text(text.into()));
+        match timeout(self.settings.write_timeout, sent).await {
+            Ok(Ok(())) => ControlFlow::Continue(()),
+            Ok(Err(_)) => ControlFlow::Break(End::Gone),
+            Err(_) => ControlFlow::Break(End::Stalled),
+        }
+    }
+
+    async fn flush(&mut self) -> Flow {
+        match timeout(self.settings.write_timeout, self.socket.flush()).await {
+            Ok(Ok(())) => ControlFlow::Continue(()),
+            Ok(Err(_)) => ControlFlow::Break(End::Gone),
+            Err(_) => ControlFlow::Break(End::Stalled),
+        }
+    }
+
+    /// A deadline has come.
+    async fn time(&mut self, expires_at: Option<Instant>) -> Flow {
+        let now = Instant::now();
+        if self.viewer.is_none() {
+            return ControlFlow::Break(End::Close(Closing::init_timeout()));
+        }
+        if expires_at.is_some_and(|at| at <= now) {
+            let closing = Closing::forbidden("what it was let in by has expired");
+            return ControlFlow::Break(End::Close(closing));
+        }
+        if !std::mem::take(&mut self.heard) {
+            return ControlFlow::Break(End::Stalled);
+        }
+        self.deadline = now + self.settings.ping_interval;
+        self.say(PING).await
+    }
+
+    /// Its turn to leave has come: what is there is delivered first, and the
+    /// client is told where it has come to.
+    async fn leave(&mut self) -> Flow {
+        self.executor.metrics().drained.inc();
+        for _ in 0..LAST_BATCHES {
+            let Some(Some(output)) = self.operations.next().now_or_never() else {
+                break;
+            };
+            if let ControlFlow::Break(end) = self.deliver(output).await {
+                return ControlFlow::Break(end);
+            }
+        }
+        ControlFlow::Break(End::Close(Closing::restart(self.seen())))
+    }
+
+    /// Every event of all subscriptions has been delivered up to here.
+    fn seen(&self) -> Option<Position> {
+        self.operations
+            .iter()
+            .filter_map(|operation| operation.subscription()?.seen())
+            .min_by_key(|position| position.number)
+    }
+}
+
+/// The next output; without operations, never.
+async fn next(operations: &mut SelectAll<Operation>) -> (Id, u64, Output) {
+    loop {
+        match operations.next().await {
+            Some(output) => return output,
+            None => pending().await,
+        }
+    }
+}
+
+/// Closes a connection, and waits a moment for the client to do so, too: what it
+/// has sent and nobody read would keep it from reading why.
+pub(super) async fn close<S, E>(socket: &mut S, closing: &Closing)
+where
+    S: Stream<Item = Result<Message, E>> + Sink<Message, Error = E> + Unpin,
+{
+    let frame = CloseFrame {
+        code: closing.code,
+        reason: closing.reason().into(),
+    };
+    let goodbye = async {
+        if socket.send(Message::Close(Some(frame))).await.is_ok() {
+            while let Some(Ok(_)) = socket.next().await {}
+        }
+    };
+    drop(timeout(CLOSE_TIMEOUT, goodbye).await);
+}
+
+/// What ends a connection of which nothing more can be read.
+fn broken(error: &impl std::fmt::Display) -> End {
+    // The library tells its kinds of error only by their texts.
+    if error.to_string().starts_with("Space limit exceeded") {
+        End::Close(Closing::too_big())
+    } else {
+        End::Gone
+    }
+}
+
+/// The messages of an answer: a result, or an error of what is not valid.
+fn answer(id: &Id, response: &Response) -> (String, Option<String>) {
+    if response.data == async_graphql::Value::Null && !response.errors.is_empty() {
+        return failed(id, &Failure::new(&response.errors));
+    }
+    match serde_json::to_string(response) {
+        Ok(json) => {
+            let text = of_operation("next", id, json.len(), |text| text.push_str(&json));
+            (text, Some(complete(id)))
+        }
+        Err(error) => failed(id, &ApiError::internal(error).into()),
+    }
+}
+
+/// The messages of a failure. What is not valid is an error; what failed while
+/// it was executed is a result, as every client understands it.
+fn failed(id: &Id, failure: &Failure) -> (String, Option<String>) {
+    if failure.executed {
+        let result = failure.result();
+        let text = of_operation("next", id, result.len(), |text| text.push_str(&result));
+        return (text, Some(complete(id)));
+    }
+    let write = |text: &mut String| text.push_str(&failure.errors);
+    (of_operation("error", id, failure.errors.len(), write), None)
+}

@@ -1,0 +1,242 @@
+//! One member of a cohort: what it gets, in which order.
+
+use std::hash::Hash;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use domain::change::Position;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use tokio_stream::Stream;
+
+use super::frames::{Cursor, Taken, Whole};
+use super::{Cohort, Following, Frame, FrameKind, Inner, Run, Start};
+
+/// The receiving end of a cohort. Dropping it is leaving.
+pub struct Member<K: Eq + Hash, P> {
+    inner: Arc<Inner<K, P>>,
+    key: K,
+    cohort: Arc<Cohort<P>>,
+    cursor: Cursor,
+    start: Start<P>,
+    stage: Stage<P>,
+    /// The last event it got, or did not want.
+    last: Option<Position>,
+    /// It has no state that differences fit.
+    stateless: bool,
+    /// A whole state to begin with.
+    whole: Option<Arc<Frame<P>>>,
+    skipped: u64,
+}
+
+/// What a member gets.
+#[derive(Debug)]
+pub struct Delivery<P> {
+    pub frame: Arc<Frame<P>>,
+    /// Frames that it did not get because it was behind; those of a state only.
+    pub skipped: u64,
+}
+
+enum Stage<P> {
+    /// Until the cohort follows the hub; then what has been published since
+    /// `after` is to be caught up with.
+    Joining {
+        began: Option<BoxFuture<'static, ()>>,
+        after: Position,
+    },
+    CatchingUp {
+        missed: BoxStream<'static, Frame<P>>,
+        until: Position,
+    },
+    Live,
+    Over,
+}
+
+impl<K: Eq + Hash, P> Member<K, P> {
+    pub(super) fn new(
+        inner: Arc<Inner<K, P>>,
+        key: K,
+        cohort: Arc<Cohort<P>>,
+        after: Option<Position>,
+        start: Start<P>,
+    ) -> Self {
+        // From now on means from here on, although the run may begin later.
+        let after = after.unwrap_or_else(|| inner.hub.published());
+        let (cursor, whole) = cohort.frames.join();
+        let whole = match whole {
+            Whole::None => None,
+            Whole::Frame(frame) => Some(frame),
+            Whole::Outdated => {
+                cohort.run.0.joiners.notify_one();
+                None
+            }
+        };
+        Self {
+            inner,
+            key,
+            cursor,
+            start,
+            stage: Stage::Joining { began: None, after },
+            last: None,
+            stateless: true,
+            whole,
+            skipped: 0,
+            cohort,
+        }
+    }
+
+    /// Every event up to here has been handed out; `None` of a state, or before
+    /// that is known.
+    pub fn seen(&self) -> Option<Position> {
+        self.last
+    }
+
+    fn poll_began(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Stage::Joining { began, .. } = &mut self.stage else {
+            return Poll::Ready(());
+        };
+        let signals = &self.cohort.run.0;
+        if signals.following.get().is_some() {
+            return Poll::Ready(());
+        }
+        let began = began.get_or_insert_with(|| {
+            let signals = Arc::clone(signals);
+            Box::pin(async move {
+                // Asked for before it is looked at, so that it cannot be missed.
+                let notified = signals.began.notified();
+                if signals.following.get().is_none() {
+                    notified.await;
+                }
+            })
+        });
+        began.poll_unpin(cx)
+    }
+
+    /// Goes on with what comes to the cohort, after what was published so far.
+    fn catch_up(&mut self, after: Position) {
+        if self.cohort.run.0.following.get() == Some(&Following::State) {
+            self.stage = Stage::Live;
+            return;
+        }
+        self.last = Some(after);
+        let until = self.inner.hub.published();
+        self.stage = if after == until {
+            Stage::Live
+        } else {
+            let missed = (self.start)(Run::Past { after, until });
+            Stage::CatchingUp { missed, until }
+        };
+    }
+
+    fn deliver(&mut self, frame: Arc<Frame<P>>) -> Poll<Option<Delivery<P>>> {
+        self.inner.metrics.delivered.inc();
+        if frame.kind == FrameKind::Failure {
+            self.stage = Stage::Over;
+        }
+        Poll::Ready(Some(Delivery {
+            frame,
+            skipped: std::mem::take(&mut self.skipped),
+        }))
+    }
+
+    /// Whether a frame of the cohort is one that this member is to get.
+    fn wants(&mut self, frame: &Frame<P>) -> bool {
+        match frame.kind {
+            FrameKind::Event => {
+                let known = match (self.last, frame.position) {
+                    (Some(last), Some(at)) => last.epoch == at.epoch && at.number <= last.number,
+                    _ => false,
+                };
+                if !known {
+                    self.last = frame.position;
+                }
+                !known
+            }
+            FrameKind::State => {
+                self.stateless = false;
+                true
+            }
+            FrameKind::Snapshot => std::mem::take(&mut self.stateless),
+            FrameKind::Difference => {
+                self.skipped += u64::from(self.stateless);
+                !self.stateless
+            }
+            FrameKind::Failure => true,
+        }
+    }
+}
+
+impl<K, P> Stream for Member<K, P>
+where
+    K: Eq + Hash + Unpin,
+{
+    type Item = Delivery<P>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Delivery<P>>> {
+        let this = self.get_mut();
+        loop {
+            match &mut this.stage {
+                Stage::Over => return Poll::Ready(None),
+                Stage::Joining { after, .. } => {
+                    let after = *after;
+                    ready!(this.poll_began(cx));
+                    this.catch_up(after);
+                }
+                Stage::CatchingUp { missed, until } => {
+                    match ready!(missed.as_mut().poll_next(cx)) {
+                        Some(frame) => {
+                            this.last = frame.position.or(this.last);
+                            return this.deliver(Arc::new(frame));
+                        }
+                        None => {
+                            if this.last.is_none_or(|last| last.number < until.number) {
+                                this.last = Some(*until);
+                            }
+                            this.stage = Stage::Live;
+                        }
+                    }
+                }
+                Stage::Live => {
+                    if let Some(whole) = this.whole.take() {
+                        this.stateless = false;
+                        return this.deliver(whole);
+                    }
+                    match ready!(this.cohort.frames.poll_take(&mut this.cursor, cx)) {
+                        Taken::Frame(frame) => {
+                            if this.wants(&frame) {
+                                return this.deliver(frame);
+                            }
+                        }
+                        Taken::MissedEvents => {
+                            this.inner.metrics.lagged.inc();
+                            this.cohort.frames.rejoin(&mut this.cursor);
+                            let after = this.last.unwrap_or_else(|| this.inner.hub.published());
+                            this.stage = Stage::Joining { began: None, after };
+                        }
+                        Taken::MissedStates { count, replaced } => {
+                            this.inner.metrics.lagged.inc();
+                            this.skipped += count;
+                            this.stateless = true;
+                            if !replaced {
+                                this.cohort.run.0.joiners.notify_one();
+                            }
+                        }
+                        Taken::End => {
+                            this.stage = Stage::Over;
+                            return Poll::Ready(None);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<K: Eq + Hash, P> Drop for Member<K, P> {
+    fn drop(&mut self) {
+        self.cohort.frames.leave(&self.cursor);
+        self.inner.leave(&self.key, &self.cohort);
+    }
+}

@@ -1,0 +1,27 @@
+//! Why a stream ends.
+
+use domain::change::Position;
+use domain::forecast::ForecastError;
+use sea_orm::DbErr;
+use thiserror::Error;
+
+/// Why a stream ended.
+#[derive(Debug, Clone, Error)]
+pub enum StreamError {
+    /// `after` is below what the log keeps, or of another epoch.
+    #[error(
+        "position {after} is no longer in the change log: read the current state and go on from {current}"
+    )]
+    PositionExpired { after: Position, current: Position },
+    /// More changed than the log can name.
+    #[error("everything may have changed: read the current state and go on from {position}")]
+    ResyncRequired { position: Position },
+    #[error(transparent)]
+    Forecast(#[from] ForecastError),
+}
+
+impl From<DbErr> for StreamError {
+    fn from(error: DbErr) -> Self {
+        Self::Forecast(error.into())
+    }
+}
