@@ -10,10 +10,10 @@ TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 # What `npm run build` makes; the binary takes it in.
 PAGE := web-playground/dist/index.html
 
-.PHONY: help build demo test test-tools test-rust test-page lint fmt bench schema serve deny
+.PHONY: help build demo test test-tools test-rust test-page test-interop lint fmt bench schema serve deny
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(PAGE) ## Run the demo on http://127.0.0.1:8080
 	@echo "Building: the first time takes some minutes, later ones seconds."
@@ -37,11 +37,11 @@ $(PAGE):
 	@test -e $@ || echo "Node.js is not installed (20.19 or later): the binary will be without the explorer page" >&2
 endif
 
-test: test-tools test-rust test-page ## Run every test, on SQLite and on a PostgreSQL started for it, and in a browser
+test: test-tools test-rust test-page test-interop ## Run every test, on SQLite and on a PostgreSQL started for it, in a browser, and with npm's GraphQL clients
 
 # Before minutes of building, not after.
 test-tools:
-	@command -v npm >/dev/null || { echo "the page's tests need Node.js, 20.19 or later" >&2; exit 1; }
+	@command -v npm >/dev/null || { echo "the page and the interoperation tests need Node.js, 20.19 or later" >&2; exit 1; }
 	@scripts/test-browser >/dev/null
 
 test-rust: $(PAGE)
@@ -51,6 +51,14 @@ test-rust: $(PAGE)
 test-page: test-tools $(PAGE)
 	cargo test --workspace --all-features --no-run --quiet
 	SMARTPULSE_TEST_CHROMIUM=$$(scripts/test-browser) SMARTPULSE_BINARY=$(TARGET)/debug/smartpulse npm test --prefix web-playground
+
+# The GraphQL clients that apps use, as npm has them.
+INTEROP := api/tests/interop
+
+test-interop: test-tools
+	cargo test --workspace --all-features --no-run --quiet
+	npm ci --prefix $(INTEROP) --silent
+	SMARTPULSE_BINARY=$(TARGET)/debug/smartpulse npm test --prefix $(INTEROP)
 
 lint: ## Check formatting and lints, as CI does
 	cargo fmt --all --check
