@@ -183,6 +183,11 @@ impl App {
         &self.log
     }
 
+    #[cfg(test)]
+    pub(crate) fn executor(&self) -> &Executor {
+        &self.shared.executor
+    }
+
     /// Everything it answers, for the server and for tests.
     pub fn router(&self) -> Router {
         http::router(Arc::clone(&self.shared))

@@ -127,24 +127,26 @@ struct Inner<K, P> {
     /// Frames that a cohort keeps for members that are behind.
     capacity: usize,
     metrics: CohortMetrics,
-    cohorts: Mutex<FxHashMap<K, Entry<P>>>,
+    cohorts: Mutex<FxHashMap<K, Entry<K, P>>>,
     /// Each ends with the last member of its cohort.
     runs: TaskTracker,
 }
 
-struct Entry<P> {
-    cohort: Arc<Cohort<P>>,
+struct Entry<K, P> {
+    cohort: Arc<Cohort<K, P>>,
     members: usize,
 }
 
-struct Cohort<P> {
+struct Cohort<K, P> {
+    key: K,
     frames: Frames<P>,
+    /// Makes the run of all, and those of members that catch up.
+    start: Start<P>,
     run: SharedRun,
     task: OnceLock<AbortHandle>,
 }
 
-/// How runs are made: by the member that begins the cohort, and by each for itself.
-type Start<P> = Arc<dyn Fn(Run) -> BoxStream<'static, Frame<P>> + Send + Sync>;
+type Start<P> = Box<dyn Fn(Run) -> BoxStream<'static, Frame<P>> + Send + Sync>;
 
 impl<K, P> Cohorts<K, P>
 where
@@ -170,48 +172,46 @@ where
     }
 
     /// Joins the cohort of those who ask for `key`, or begins it: `start` makes
-    /// its run. Of events come those after `after` first, else those from now on.
+    /// its runs, for all who have this key. Of events come those after `after`
+    /// first, else those from now on.
     pub fn join(
         &self,
         key: K,
         after: Option<Position>,
         start: impl Fn(Run) -> BoxStream<'static, Frame<P>> + Send + Sync + 'static,
     ) -> Member<K, P> {
-        let mut cohorts = self.inner.cohorts.lock();
-        let entry = cohorts.entry(key.clone()).or_insert_with(|| {
+        let inner = &self.inner;
+        let mut cohorts = inner.cohorts.lock();
+        let entry = cohorts.entry(key).or_insert_with_key(|key| {
             let cohort = Arc::new(Cohort {
-                frames: Frames::new(self.inner.capacity),
+                key: key.clone(),
+                frames: Frames::new(inner.capacity),
+                start: Box::new(start),
                 run: SharedRun::default(),
                 task: OnceLock::new(),
             });
-            let frames = start(Run::Shared(cohort.run.clone()));
-            let run = run(
-                Arc::clone(&self.inner),
-                key.clone(),
-                Arc::clone(&cohort),
-                frames,
-            );
-            let task = self.inner.runs.spawn(run);
+            let frames = (cohort.start)(Run::Shared(cohort.run.clone()));
+            let run = run(Arc::clone(inner), Arc::clone(&cohort), frames);
+            let task = inner.runs.spawn(run);
             cohort.task.get_or_init(|| task.abort_handle());
-            self.inner.metrics.cohorts.inc();
+            inner.metrics.cohorts.inc();
             Entry { cohort, members: 0 }
         });
         entry.members += 1;
-        self.inner.metrics.members.inc();
+        inner.metrics.members.inc();
         if after.is_some() {
-            self.inner.metrics.resumed.inc();
+            inner.metrics.resumed.inc();
         }
-        let cohort = Arc::clone(&entry.cohort);
-        Member::new(Arc::clone(&self.inner), key, cohort, after, Arc::new(start))
+        Member::new(Arc::clone(inner), Arc::clone(&entry.cohort), after)
     }
 }
 
 impl<K: Eq + Hash, P> Inner<K, P> {
     /// A member leaves; with the last one the cohort ends.
-    fn leave(&self, key: &K, cohort: &Arc<Cohort<P>>) {
+    fn leave(&self, cohort: &Arc<Cohort<K, P>>) {
         self.metrics.members.dec();
         let mut cohorts = self.cohorts.lock();
-        let Some(entry) = cohorts.get_mut(key) else {
+        let Some(entry) = cohorts.get_mut(&cohort.key) else {
             return;
         };
         if !Arc::ptr_eq(&entry.cohort, cohort) {
@@ -219,7 +219,7 @@ impl<K: Eq + Hash, P> Inner<K, P> {
         }
         entry.members -= 1;
         if entry.members == 0 {
-            cohorts.remove(key);
+            cohorts.remove(&cohort.key);
             self.metrics.cohorts.dec();
             if let Some(task) = cohort.task.get() {
                 task.abort();
@@ -228,13 +228,13 @@ impl<K: Eq + Hash, P> Inner<K, P> {
     }
 
     /// The run has ended: who comes now begins another.
-    fn retire(&self, key: &K, cohort: &Arc<Cohort<P>>) {
+    fn retire(&self, cohort: &Arc<Cohort<K, P>>) {
         let mut cohorts = self.cohorts.lock();
         if cohorts
-            .get(key)
+            .get(&cohort.key)
             .is_some_and(|entry| Arc::ptr_eq(&entry.cohort, cohort))
         {
-            cohorts.remove(key);
+            cohorts.remove(&cohort.key);
             self.metrics.cohorts.dec();
         }
     }
@@ -243,13 +243,12 @@ impl<K: Eq + Hash, P> Inner<K, P> {
 /// Ends a cohort however its run ends.
 struct Ending<K: Eq + Hash, P> {
     inner: Arc<Inner<K, P>>,
-    key: K,
-    cohort: Arc<Cohort<P>>,
+    cohort: Arc<Cohort<K, P>>,
 }
 
 impl<K: Eq + Hash, P> Drop for Ending<K, P> {
     fn drop(&mut self) {
-        self.inner.retire(&self.key, &self.cohort);
+        self.inner.retire(&self.cohort);
         self.cohort.frames.end();
         // Who waits for it to begin finds that it is over.
         self.cohort.run.follows(Following::State);
@@ -258,17 +257,18 @@ impl<K: Eq + Hash, P> Drop for Ending<K, P> {
 
 async fn run<K: Eq + Hash, P>(
     inner: Arc<Inner<K, P>>,
-    key: K,
-    cohort: Arc<Cohort<P>>,
+    cohort: Arc<Cohort<K, P>>,
     mut frames: BoxStream<'static, Frame<P>>,
 ) {
-    let ending = Ending { inner, key, cohort };
+    let ending = Ending { inner, cohort };
     while let Some(frame) = frames.next().await {
         ending.inner.metrics.frames.inc();
         let last = frame.kind == FrameKind::Failure;
         if last {
             // Nobody may join any more, who would come after the reason.
-            ending.inner.retire(&ending.key, &ending.cohort);
+            ending.inner.retire(&ending.cohort);
+        } else if frame.kind != FrameKind::State {
+            ending.cohort.frames.room().await;
         }
         ending.cohort.frames.publish(Arc::new(frame));
         if last {

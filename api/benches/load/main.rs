@@ -9,8 +9,10 @@ mod bare;
 mod commits;
 mod http;
 mod import;
+mod live;
 mod process;
 mod report;
+mod socket;
 
 use std::process::ExitCode;
 
@@ -21,6 +23,13 @@ fn main() -> ExitCode {
         .is_some_and(|first| first == "bare-server")
     {
         bare::serve(&arguments[1..]);
+        return ExitCode::SUCCESS;
+    }
+    if arguments
+        .first()
+        .is_some_and(|first| first == "bare-broadcast")
+    {
+        bare::broadcast();
         return ExitCode::SUCCESS;
     }
     let wants = |part: &str| {
@@ -41,6 +50,9 @@ fn main() -> ExitCode {
         }
         if wants("commits") {
             commits::run().await;
+        }
+        if wants("live") {
+            live::run().await;
         }
     });
     ExitCode::SUCCESS

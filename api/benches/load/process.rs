@@ -36,6 +36,22 @@ impl Server {
         Self::start(command)
     }
 
+    /// This program's own bare axum server that sends to every websocket.
+    pub(crate) fn bare_broadcast() -> Self {
+        let mut command = Command::new(std::env::current_exe().expect("this program"));
+        command.arg("bare-broadcast");
+        Self::start(command)
+    }
+
+    /// Memory that it takes now, in bytes.
+    pub(crate) fn resident_bytes(&self) -> f64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).expect("the server runs");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok());
+        kib.expect("a number") * 1024.0
+    }
+
     fn start(mut command: Command) -> Self {
         let began = Instant::now();
         let mut child = command

@@ -1,6 +1,6 @@
 //! Documents: parsed once, and held to limits before anything else happens.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use async_graphql::parser::parse_query;
@@ -112,6 +112,9 @@ impl Document {
         if let Some(operation) = flattened {
             operation.node.selection_set.node.items = items;
         }
+        // What only the root spread is spread no more, and would be refused for that.
+        let used = spread_fragments(&parsed);
+        parsed.fragments.retain(|name, _| used.contains(name));
         parsed
     }
 
@@ -138,6 +141,33 @@ impl Document {
             }
         }
     }
+}
+
+/// The fragments that operations spread, and those that these spread.
+fn spread_fragments(document: &ExecutableDocument) -> HashSet<Name> {
+    fn visit(document: &ExecutableDocument, set: &SelectionSet, found: &mut HashSet<Name>) {
+        for item in &set.items {
+            match &item.node {
+                Selection::Field(field) => visit(document, &field.node.selection_set.node, found),
+                Selection::InlineFragment(fragment) => {
+                    visit(document, &fragment.node.selection_set.node, found);
+                }
+                Selection::FragmentSpread(spread) => {
+                    let name = &spread.node.fragment_name.node;
+                    if found.insert(name.clone())
+                        && let Some(fragment) = document.fragments.get(name)
+                    {
+                        visit(document, &fragment.node.selection_set.node, found);
+                    }
+                }
+            }
+        }
+    }
+    let mut found = HashSet::new();
+    for (_, operation) in document.operations.iter() {
+        visit(document, &operation.node.selection_set.node, &mut found);
+    }
+    found
 }
 
 fn parse(text: &str, limits: &Limits) -> Result<ExecutableDocument, ServerError> {

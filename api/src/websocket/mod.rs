@@ -49,11 +49,13 @@ pub(crate) async fn upgrade(
         .on_upgrade(move |socket| connected(socket, shared, named))
 }
 
-async fn connected(mut socket: WebSocket, shared: Arc<Shared>, named: Option<String>) {
+async fn connected(socket: WebSocket, shared: Arc<Shared>, named: Option<String>) {
+    // It is passed on from future to future: by its address.
+    let mut socket = Box::new(socket);
     let _held = shared.drain.hold();
     let _open = shared.executor.metrics().connection("websocket");
     if socket.protocol().is_none() {
-        session::close(&mut socket, &Closing::unknown_protocol()).await;
+        Box::pin(session::close(&mut socket, &Closing::unknown_protocol())).await;
         return;
     }
     let authenticate = move |init: Option<&Map<String, Value>>| {
@@ -84,3 +86,6 @@ fn is_same_origin(headers: &HeaderMap) -> bool {
         .and_then(|origin| origin.split_once("://"));
     matches!((from, host), (Some((_, from)), Some(host)) if from == host)
 }
+
+#[cfg(test)]
+mod tests;

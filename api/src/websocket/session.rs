@@ -106,7 +106,6 @@ where
 
     /// Serves the connection until it ends.
     pub(super) async fn serve(mut self, drain: &Drain) {
-        let metrics = self.executor.metrics().clone();
         let end = self.run(drain).await;
         // Nothing more is to come of them, however long the close may take.
         self.operations.clear();
@@ -120,15 +119,15 @@ where
             }
             End::Gone => return,
             End::Stalled => {
-                metrics.stalled.inc();
+                self.executor.metrics().stalled.inc();
                 return;
             }
         };
-        close(&mut self.socket, &closing).await;
+        Box::pin(close(&mut self.socket, &closing)).await;
     }
 
     async fn run(&mut self, drain: &Drain) -> End {
-        let mut turn = pin!(drain.turn());
+        let mut turn = Box::pin(drain.turn());
         let mut timer = pin!(sleep_until(self.deadline));
         loop {
             let expires_at = self.viewer.as_ref().and_then(|viewer| viewer.expires_at);
@@ -138,13 +137,14 @@ where
             }
             let flow = tokio::select! {
                 message = self.socket.next() => match message {
-                    Some(Ok(message)) => self.receive(message).await,
+                    // Boxed, as what is rare: a connection mostly waits, and is to be small.
+                    Some(Ok(message)) => Box::pin(self.receive(message)).await,
                     Some(Err(error)) => ControlFlow::Break(broken(&error)),
                     None => ControlFlow::Break(End::Gone),
                 },
                 output = next(&mut self.operations) => self.deliver(output).await,
-                () = &mut timer => self.time(expires_at).await,
-                () = &mut turn => self.leave().await,
+                () = &mut timer => Box::pin(self.time(expires_at)).await,
+                () = &mut turn => Box::pin(self.leave()).await,
             };
             if let ControlFlow::Break(end) = flow {
                 return end;

@@ -1,21 +1,30 @@
 //! The frames of a cohort that some member has not taken yet.
 //!
-//! There is no queue a member: frames are shared, each member knows how far it
-//! has come, and a frame goes when the last one has taken it. A member that is
-//! too far behind finds its next frame gone.
+//! There is no queue a member: frames are shared, each reader knows how far it
+//! has come, and a frame goes when the last one has taken it. When there is no
+//! room, the run goes at the pace of most readers: those that are slower than
+//! that, or take nothing for a while, come loose. A loose reader finds its next
+//! frame gone and has to catch up by itself; it holds up nobody.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use slab::Slab;
+use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use super::{Frame, FrameKind};
+
+/// So long the run waits for most readers, when there is no room.
+const PATIENCE: Duration = Duration::from_millis(250);
 
 pub(super) struct Frames<P> {
     capacity: usize,
     state: Mutex<State<P>>,
+    taken: Notify,
 }
 
 struct State<P> {
@@ -23,9 +32,16 @@ struct State<P> {
     /// The number of the first of `waiting`.
     first: u64,
     readers: Slab<Option<Waker>>,
+    /// Readers whose next frame is gone.
+    loose: usize,
     whole: Whole<P>,
-    of_events: bool,
     ended: bool,
+}
+
+struct Waiting<P> {
+    frame: Arc<Frame<P>>,
+    /// Readers that have not taken it, but for loose ones.
+    readers: usize,
 }
 
 /// The whole state, as the frames so far have it.
@@ -47,12 +63,6 @@ impl<P> Clone for Whole<P> {
     }
 }
 
-struct Waiting<P> {
-    frame: Arc<Frame<P>>,
-    /// Readers that have not taken it.
-    readers: usize,
-}
-
 /// How far a reader has come.
 pub(super) struct Cursor {
     slot: usize,
@@ -62,29 +72,10 @@ pub(super) struct Cursor {
 /// What a reader finds.
 pub(super) enum Taken<P> {
     Frame(Arc<Frame<P>>),
-    /// The next event is gone.
-    MissedEvents,
-    /// Frames of a state are gone: the cursor stands at the first that is left.
-    MissedStates {
-        count: u64,
-        /// That one is a whole state.
-        replaced: bool,
-    },
+    /// Its next frame is gone: it has come loose, until it rejoins.
+    Missed,
     /// There will be no more.
     End,
-}
-
-impl<P> State<P> {
-    fn end(&self) -> u64 {
-        self.first + self.waiting.len() as u64
-    }
-
-    fn drop_taken(&mut self) {
-        while self.waiting.front().is_some_and(|w| w.readers == 0) {
-            self.waiting.pop_front();
-            self.first += 1;
-        }
-    }
 }
 
 impl<P> Frames<P> {
@@ -95,10 +86,11 @@ impl<P> Frames<P> {
                 waiting: VecDeque::new(),
                 first: 0,
                 readers: Slab::new(),
+                loose: 0,
                 whole: Whole::None,
-                of_events: false,
                 ended: false,
             }),
+            taken: Notify::new(),
         }
     }
 
@@ -110,27 +102,41 @@ impl<P> Frames<P> {
         (Cursor { slot, next }, state.whole.clone())
     }
 
-    /// Moves a reader to what comes from now on, as if it had just joined.
-    pub(super) fn rejoin(&self, cursor: &mut Cursor) {
+    /// Moves a reader to what comes from now on, as if it had just joined; and
+    /// says how many frames it has not taken.
+    pub(super) fn rejoin(&self, cursor: &mut Cursor) -> (u64, Whole<P>) {
         let mut state = self.state.lock();
-        Self::release(&mut state, cursor);
+        state.release(cursor);
+        let missed = state.end() - cursor.next;
         cursor.next = state.end();
+        (missed, state.whole.clone())
     }
 
     pub(super) fn leave(&self, cursor: &Cursor) {
         let mut state = self.state.lock();
-        Self::release(&mut state, cursor);
+        state.release(cursor);
         state.readers.try_remove(cursor.slot);
+        drop(state);
+        self.taken.notify_one();
     }
 
-    /// The reader will not take what waits for it.
-    fn release(state: &mut State<P>, cursor: &Cursor) {
-        let from = cursor.next.saturating_sub(state.first);
-        let from = usize::try_from(from).unwrap_or(usize::MAX);
-        for waiting in state.waiting.iter_mut().skip(from) {
-            waiting.readers -= 1;
+    /// Waits until there is room for a frame: most readers have taken the
+    /// oldest, or have had their time.
+    pub(super) async fn room(&self) {
+        let most_have_taken = async {
+            loop {
+                let taken = self.taken.notified();
+                if self.state.lock().has_room(self.capacity) {
+                    return;
+                }
+                taken.await;
+            }
+        };
+        if timeout(PATIENCE, most_have_taken).await.is_err() {
+            // They come loose all at once: to wait again for each frame would
+            // hold up the others.
+            self.state.lock().loosen_all();
         }
-        state.drop_taken();
     }
 
     pub(super) fn publish(&self, frame: Arc<Frame<P>>) {
@@ -139,20 +145,17 @@ impl<P> Frames<P> {
             match frame.kind {
                 FrameKind::State => {
                     // It stands for all before it.
-                    state.first = state.end();
-                    state.waiting.clear();
+                    state.loosen_all();
                     state.whole = Whole::Frame(Arc::clone(&frame));
                 }
                 FrameKind::Snapshot => state.whole = Whole::Frame(Arc::clone(&frame)),
                 FrameKind::Difference => state.whole = Whole::Outdated,
-                FrameKind::Event => state.of_events = true,
-                FrameKind::Failure => {}
+                FrameKind::Event | FrameKind::Failure => {}
             }
             if state.waiting.len() == self.capacity {
-                state.waiting.pop_front();
-                state.first += 1;
+                state.loosen_first();
             }
-            let readers = state.readers.len();
+            let readers = state.readers.len() - state.loose;
             state.waiting.push_back(Waiting { frame, readers });
             state.drop_taken();
             state.take_wakers()
@@ -173,24 +176,21 @@ impl<P> Frames<P> {
     pub(super) fn poll_take(&self, cursor: &mut Cursor, cx: &mut Context<'_>) -> Poll<Taken<P>> {
         let mut state = self.state.lock();
         if cursor.next < state.first {
-            let missed = state.first - cursor.next;
-            cursor.next = state.first;
-            return Poll::Ready(match state.of_events {
-                true => Taken::MissedEvents,
-                false => Taken::MissedStates {
-                    count: missed,
-                    replaced: (state.waiting.front())
-                        .is_some_and(|next| next.frame.kind == FrameKind::State),
-                },
-            });
+            return Poll::Ready(Taken::Missed);
         }
         let place = usize::try_from(cursor.next - state.first).unwrap_or(usize::MAX);
         if let Some(waiting) = state.waiting.get_mut(place) {
             waiting.readers -= 1;
             let frame = Arc::clone(&waiting.frame);
             cursor.next += 1;
+            let full = state.waiting.len() == self.capacity;
             if place == 0 {
                 state.drop_taken();
+            }
+            let room = full && state.has_room(self.capacity);
+            drop(state);
+            if room {
+                self.taken.notify_one();
             }
             return Poll::Ready(Taken::Frame(frame));
         }
@@ -208,6 +208,61 @@ impl<P> Frames<P> {
 }
 
 impl<P> State<P> {
+    fn end(&self) -> u64 {
+        self.first + self.waiting.len() as u64
+    }
+
+    /// Whether a frame may be added although that makes some readers loose.
+    fn has_room(&self, capacity: usize) -> bool {
+        let keeping = self.readers.len() - self.loose;
+        self.waiting.len() < capacity
+            || self
+                .waiting
+                .front()
+                .is_none_or(|first| first.readers * 2 <= keeping && keeping > 1)
+    }
+
+    fn drop_taken(&mut self) {
+        while self.waiting.front().is_some_and(|first| first.readers == 0) {
+            self.waiting.pop_front();
+            self.first += 1;
+        }
+    }
+
+    /// The first frame goes, whoever has not taken it.
+    fn loosen_first(&mut self) {
+        let Some(first) = self.waiting.pop_front() else {
+            return;
+        };
+        self.first += 1;
+        self.loose += first.readers;
+        for waiting in &mut self.waiting {
+            waiting.readers -= first.readers;
+        }
+        self.drop_taken();
+    }
+
+    /// All frames go, whoever has not taken them.
+    fn loosen_all(&mut self) {
+        // Who has not taken one has not taken those after it.
+        self.loose += self.waiting.back().map_or(0, |last| last.readers);
+        self.first = self.end();
+        self.waiting.clear();
+    }
+
+    /// The reader will not take what waits for it.
+    fn release(&mut self, cursor: &Cursor) {
+        let Some(from) = cursor.next.checked_sub(self.first) else {
+            self.loose -= 1;
+            return;
+        };
+        let from = usize::try_from(from).unwrap_or(usize::MAX);
+        for waiting in self.waiting.iter_mut().skip(from) {
+            waiting.readers -= 1;
+        }
+        self.drop_taken();
+    }
+
     fn take_wakers(&mut self) -> Vec<Waker> {
         self.readers
             .iter_mut()

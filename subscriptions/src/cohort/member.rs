@@ -12,15 +12,13 @@ use futures_util::stream::BoxStream;
 use tokio_stream::Stream;
 
 use super::frames::{Cursor, Taken, Whole};
-use super::{Cohort, Following, Frame, FrameKind, Inner, Run, Start};
+use super::{Cohort, Following, Frame, FrameKind, Inner, Run};
 
 /// The receiving end of a cohort. Dropping it is leaving.
 pub struct Member<K: Eq + Hash, P> {
     inner: Arc<Inner<K, P>>,
-    key: K,
-    cohort: Arc<Cohort<P>>,
+    cohort: Arc<Cohort<K, P>>,
     cursor: Cursor,
-    start: Start<P>,
     stage: Stage<P>,
     /// The last event it got, or did not want.
     last: Option<Position>,
@@ -57,34 +55,28 @@ enum Stage<P> {
 impl<K: Eq + Hash, P> Member<K, P> {
     pub(super) fn new(
         inner: Arc<Inner<K, P>>,
-        key: K,
-        cohort: Arc<Cohort<P>>,
+        cohort: Arc<Cohort<K, P>>,
         after: Option<Position>,
-        start: Start<P>,
     ) -> Self {
         // From now on means from here on, although the run may begin later.
         let after = after.unwrap_or_else(|| inner.hub.published());
         let (cursor, whole) = cohort.frames.join();
-        let whole = match whole {
-            Whole::None => None,
-            Whole::Frame(frame) => Some(frame),
-            Whole::Outdated => {
-                cohort.run.0.joiners.notify_one();
-                None
-            }
-        };
-        Self {
+        let whole = state_to_begin_with(&cohort, whole);
+        let follows = cohort.run.0.following.get().is_some();
+        let mut member = Self {
             inner,
-            key,
             cursor,
-            start,
             stage: Stage::Joining { began: None, after },
             last: None,
             stateless: true,
             whole,
             skipped: 0,
             cohort,
+        };
+        if follows {
+            member.catch_up(after);
         }
+        member
     }
 
     /// Every event up to here has been handed out; `None` of a state, or before
@@ -125,9 +117,23 @@ impl<K: Eq + Hash, P> Member<K, P> {
         self.stage = if after == until {
             Stage::Live
         } else {
-            let missed = (self.start)(Run::Past { after, until });
+            let missed = (self.cohort.start)(Run::Past { after, until });
             Stage::CatchingUp { missed, until }
         };
+    }
+
+    /// Goes on although frames are gone that it has not taken.
+    fn catch_up_again(&mut self) {
+        self.inner.metrics.lagged.inc();
+        let (missed, whole) = self.cohort.frames.rejoin(&mut self.cursor);
+        if let Some(after) = self.last {
+            self.stage = Stage::Joining { began: None, after };
+        } else {
+            self.stateless = true;
+            self.whole = state_to_begin_with(&self.cohort, whole);
+            // The state stands for one of them.
+            self.skipped += missed - u64::from(self.whole.is_some()).min(missed);
+        }
     }
 
     fn deliver(&mut self, frame: Arc<Frame<P>>) -> Poll<Option<Delivery<P>>> {
@@ -168,9 +174,22 @@ impl<K: Eq + Hash, P> Member<K, P> {
     }
 }
 
+/// The state that a member begins with; `None` where it comes as a frame, which
+/// is asked for if it has to be.
+fn state_to_begin_with<K, P>(cohort: &Cohort<K, P>, whole: Whole<P>) -> Option<Arc<Frame<P>>> {
+    match whole {
+        Whole::None => None,
+        Whole::Frame(frame) => Some(frame),
+        Whole::Outdated => {
+            cohort.run.0.joiners.notify_one();
+            None
+        }
+    }
+}
+
 impl<K, P> Stream for Member<K, P>
 where
-    K: Eq + Hash + Unpin,
+    K: Eq + Hash,
 {
     type Item = Delivery<P>;
 
@@ -209,20 +228,7 @@ where
                                 return this.deliver(frame);
                             }
                         }
-                        Taken::MissedEvents => {
-                            this.inner.metrics.lagged.inc();
-                            this.cohort.frames.rejoin(&mut this.cursor);
-                            let after = this.last.unwrap_or_else(|| this.inner.hub.published());
-                            this.stage = Stage::Joining { began: None, after };
-                        }
-                        Taken::MissedStates { count, replaced } => {
-                            this.inner.metrics.lagged.inc();
-                            this.skipped += count;
-                            this.stateless = true;
-                            if !replaced {
-                                this.cohort.run.0.joiners.notify_one();
-                            }
-                        }
+                        Taken::Missed => this.catch_up_again(),
                         Taken::End => {
                             this.stage = Stage::Over;
                             return Poll::Ready(None);
@@ -237,6 +243,6 @@ where
 impl<K: Eq + Hash, P> Drop for Member<K, P> {
     fn drop(&mut self) {
         self.cohort.frames.leave(&self.cursor);
-        self.inner.leave(&self.key, &self.cohort);
+        self.inner.leave(&self.cohort);
     }
 }
