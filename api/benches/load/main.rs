@@ -1,7 +1,8 @@
 //! The load program: measures the server as its users meet it, each figure
 //! beside a stated limit of the same run. `docs/BENCHMARKS.md` has the results.
 //!
-//! `make bench` runs it; `cargo bench -p api --bench load -- http` runs a part.
+//! `make bench` runs it; `cargo bench -p api --bench load -- http` runs a part:
+//! import, http, commits, fan-out, variables, latency, behind.
 
 #![expect(clippy::print_stdout, reason = "its results are what it is run for")]
 
@@ -51,9 +52,7 @@ fn main() -> ExitCode {
         if wants("commits") {
             commits::run().await;
         }
-        if wants("live") {
-            live::run().await;
-        }
+        live::run(wants).await;
     });
     ExitCode::SUCCESS
 }

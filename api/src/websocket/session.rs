@@ -135,14 +135,14 @@ where
             if timer.deadline() != deadline {
                 timer.as_mut().reset(deadline);
             }
+            // A connection mostly waits: what it does then is boxed, to keep it small.
             let flow = tokio::select! {
                 message = self.socket.next() => match message {
-                    // Boxed, as what is rare: a connection mostly waits, and is to be small.
                     Some(Ok(message)) => Box::pin(self.receive(message)).await,
                     Some(Err(error)) => ControlFlow::Break(broken(&error)),
                     None => ControlFlow::Break(End::Gone),
                 },
-                output = next(&mut self.operations) => self.deliver(output).await,
+                output = next(&mut self.operations) => Box::pin(self.deliver(output)).await,
                 () = &mut timer => Box::pin(self.time(expires_at)).await,
                 () = &mut turn => Box::pin(self.leave()).await,
             };

@@ -413,5 +413,5 @@ async fn a_connection_is_small() {
         Ok(Viewer::named(None).unwrap())
     });
     let serving = size_of_val(&session.serve(&server.drain));
-    assert!(serving - of_line < 2048, "{serving} bytes");
+    assert!(serving - of_line < 1024, "{serving} bytes");
 }

@@ -176,15 +176,18 @@ pub async fn written(
             (first.0..=last.0).map(move |day| (place, change.series_id, change.run_id, Day(day)))
         })
     };
-    // With the run's issue time each key is one row of the primary key.
+    // With the run's issue time each key is one row of the primary key; a limit
+    // keeps PostgreSQL from reading a whole table to join it.
     let statement = match backend {
         DbBackend::Postgres => Statement::from_sql_and_values(
             backend,
             "SELECT k.place, c.day, c.issued_at, c.run_id, c.first_period, c.\"values\"::text AS mwh \
              FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::date[]) AS k (place, series_id, run_id, day) \
-             JOIN forecast_run r ON r.id = k.run_id \
-             JOIN forecast_curve c ON c.series_id = k.series_id AND c.day = k.day \
-                  AND c.issued_at = r.issued_at AND c.run_id = k.run_id \
+             CROSS JOIN LATERAL (SELECT issued_at FROM forecast_run WHERE id = k.run_id LIMIT 1) r \
+             CROSS JOIN LATERAL ( \
+                 SELECT * FROM forecast_curve \
+                 WHERE series_id = k.series_id AND day = k.day AND issued_at = r.issued_at AND run_id = k.run_id \
+                 LIMIT 1) c \
              ORDER BY k.place, c.day",
             [
                 array(keys().map(|key| key.0)),
