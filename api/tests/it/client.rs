@@ -84,15 +84,25 @@ impl Client {
         Ok(socket)
     }
 
+    /// Opens a websocket of a subprotocol, and says nothing.
+    pub(crate) async fn open_socket(
+        &self,
+        protocol: Option<&str>,
+    ) -> Result<Socket, tungstenite::Error> {
+        let mut request = format!("ws://{}/graphql/ws", self.address).into_client_request()?;
+        if let Some(protocol) = protocol {
+            let protocol = protocol.parse().unwrap();
+            request
+                .headers_mut()
+                .insert("sec-websocket-protocol", protocol);
+        }
+        let (stream, _) = tokio_tungstenite::connect_async(request).await?;
+        Ok(Socket { stream })
+    }
+
     /// Opens a graphql-transport-ws connection, with what its init says.
     pub(crate) async fn try_connect(&self, init: Value) -> Result<Socket, tungstenite::Error> {
-        let mut request = format!("ws://{}/graphql/ws", self.address).into_client_request()?;
-        let protocol = "graphql-transport-ws".parse().unwrap();
-        request
-            .headers_mut()
-            .insert("sec-websocket-protocol", protocol);
-        let (stream, _) = tokio_tungstenite::connect_async(request).await?;
-        let mut socket = Socket { stream };
+        let mut socket = self.open_socket(Some("graphql-transport-ws")).await?;
         let init = match init {
             Value::Null => json!({ "type": "connection_init" }),
             payload => json!({ "type": "connection_init", "payload": payload }),
@@ -101,6 +111,28 @@ impl Client {
         let ack = socket.receive().await?;
         assert_eq!(ack["type"], "connection_ack", "{ack}");
         Ok(socket)
+    }
+
+    /// Opens a stream of server-sent events.
+    pub(crate) async fn event_stream(
+        &self,
+        query: &str,
+        variables: Value,
+        last_event_id: Option<&str>,
+    ) -> Result<EventStream, reqwest::Error> {
+        let body = json!({ "query": query, "variables": variables });
+        let mut request = self
+            .http
+            .post(self.url("/graphql"))
+            .header("accept", "text/event-stream")
+            .json(&body);
+        if let Some(id) = last_event_id {
+            request = request.header("last-event-id", id);
+        }
+        Ok(EventStream {
+            response: request.send().await?,
+            text: String::new(),
+        })
     }
 
     /// The status and text at a path.
@@ -137,12 +169,72 @@ pub(crate) fn code(answer: &Value) -> &str {
         .unwrap_or_else(|| panic!("no code: {answer}"))
 }
 
+/// An answer of server-sent events.
+pub(crate) struct EventStream {
+    response: reqwest::Response,
+    text: String,
+}
+
+/// One block of an event stream.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct ServerEvent {
+    pub(crate) event: Option<String>,
+    pub(crate) id: Option<String>,
+    pub(crate) data: Option<String>,
+}
+
+impl EventStream {
+    pub(crate) fn response(&self) -> &reqwest::Response {
+        &self.response
+    }
+
+    /// The next block, whatever is in it; `None` at the end.
+    pub(crate) async fn block(&mut self) -> Option<ServerEvent> {
+        loop {
+            if let Some((block, rest)) = self.text.split_once("\n\n") {
+                let mut event = ServerEvent::default();
+                for line in block.lines() {
+                    let (name, value) = line.split_once(':').unwrap();
+                    let value = value.strip_prefix(' ').unwrap_or(value).to_owned();
+                    match name {
+                        "event" => event.event = Some(value),
+                        "id" => event.id = Some(value),
+                        "data" => event.data = Some(value),
+                        _ => {}
+                    }
+                }
+                self.text = rest.to_owned();
+                return Some(event);
+            }
+            let chunk = self.response.chunk().await.ok()??;
+            self.text.push_str(std::str::from_utf8(&chunk).unwrap());
+        }
+    }
+
+    /// The next event that a client is told of.
+    pub(crate) async fn event(&mut self) -> Option<ServerEvent> {
+        loop {
+            let block = self.block().await?;
+            if block.data.is_some() {
+                return Some(block);
+            }
+        }
+    }
+
+    /// The next result, which must come.
+    pub(crate) async fn result(&mut self) -> Value {
+        let event = self.event().await.expect("a result");
+        assert_eq!(event.event.as_deref(), Some("next"), "{event:?}");
+        serde_json::from_str(&event.data.unwrap()).unwrap()
+    }
+}
+
 pub(crate) struct Socket {
     stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
 }
 
 impl Socket {
-    async fn send(&mut self, message: Value) -> Result<(), tungstenite::Error> {
+    pub(crate) async fn send(&mut self, message: Value) -> Result<(), tungstenite::Error> {
         self.stream.send(Message::text(message.to_string())).await
     }
 
@@ -183,6 +275,19 @@ impl Socket {
     /// The next message, whatever it is.
     pub(crate) async fn message(&mut self) -> Result<Value, tungstenite::Error> {
         self.receive().await
+    }
+
+    /// How the server closes the connection, whatever it says before.
+    pub(crate) async fn closed(&mut self) -> Option<(u16, String)> {
+        loop {
+            match self.stream.next().await? {
+                Ok(Message::Close(frame)) => {
+                    return frame.map(|frame| (frame.code.into(), frame.reason.to_string()));
+                }
+                Ok(_) => {}
+                Err(_) => return None,
+            }
+        }
     }
 
     /// The payload of the next result, errors and all.

@@ -2,15 +2,20 @@
 //! processes.
 #![cfg(test)]
 
+mod checker;
 mod cli;
 mod client;
 mod cookbook;
+mod deltas;
 mod demo;
+mod feed;
 mod graphql;
 mod http;
 mod limits;
 mod live;
 mod ordering;
 mod real_data;
+mod replicas;
 mod server;
 mod wait;
+mod wire;

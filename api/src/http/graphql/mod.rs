@@ -202,6 +202,9 @@ async fn answer(shared: &Shared, operation: Operation, viewer: Viewer, form: For
     if form != Form::EventStream {
         return respond(response, form);
     }
+    if response.data == async_graphql::Value::Null && !response.errors.is_empty() {
+        return stream::failed::<EventStream>(&Failure::new(&response.errors));
+    }
     match serde_json::to_string(&response) {
         Ok(result) => stream::once::<EventStream>(&result),
         Err(error) => stream::failed::<EventStream>(&ApiError::internal(error).into()),
