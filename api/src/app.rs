@@ -59,6 +59,18 @@ pub(crate) fn check_access(args: &ServeArgs) -> anyhow::Result<()> {
     );
 }
 
+/// Lets the process have as many connections as the system allows: each is an
+/// open file, of which many systems grant a thousand unless asked for more.
+fn allow_connections() {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(files) => tracing::debug!(files, "open files allowed"),
+        Err(error) => tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "the limit of open files could not be raised: connections may be refused early"
+        ),
+    }
+}
+
 /// Listens where the options say.
 pub(crate) async fn bind(args: &ServeArgs) -> anyhow::Result<TcpListener> {
     TcpListener::bind(args.listen).await.with_context(|| {
@@ -200,6 +212,7 @@ impl App {
         listener: TcpListener,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> anyhow::Result<()> {
+        allow_connections();
         // Workers outlive requests: a save waits for them to get its position.
         let stop_workers = CancellationToken::new();
         tracing::info!(

@@ -1,6 +1,8 @@
 //! The rules of the protocol, each over a line in memory. Time stands still but
 //! for who waits for it.
 
+mod fuzz;
+
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;

@@ -21,14 +21,17 @@ fn at(number: u64) -> Position {
     }
 }
 
+/// By the key of a cohort.
+type ByKey<T> = Arc<Mutex<HashMap<&'static str, T>>>;
+
 /// A hub, a log of all its events, and cohorts whose runs the test feeds.
 struct World {
     hub: Hub,
     log: Arc<Mutex<Vec<u64>>>,
     cohorts: Cohorts<&'static str, u64>,
-    feeds: Arc<Mutex<HashMap<&'static str, mpsc::UnboundedSender<Frame<u64>>>>>,
+    feeds: ByKey<mpsc::UnboundedSender<Frame<u64>>>,
     runs: Arc<AtomicUsize>,
-    joiners: Arc<Mutex<HashMap<&'static str, Arc<Notify>>>>,
+    joiners: ByKey<Arc<Notify>>,
 }
 
 type TestMember = Member<&'static str, u64>;
