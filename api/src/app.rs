@@ -25,6 +25,7 @@ use crate::drain::Drain;
 use crate::graphql::document::Documents;
 use crate::graphql::executor::Executor;
 use crate::http::{self, Health, Metrics};
+use crate::listener::Listener;
 use crate::supervisor::{Supervisor, Workers};
 
 /// Parsed GraphQL documents kept in memory, in bytes.
@@ -32,6 +33,8 @@ const DOCUMENT_BUDGET: u64 = 16 << 20;
 /// How long a stop waits for requests and workers, and for connections beyond
 /// the time over which they are sent away.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// So much longer than a websocket may any connection take nothing.
+const WRITE_GRACE: Duration = Duration::from_secs(5);
 /// How often old changes and idempotency keys are removed.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -45,6 +48,7 @@ pub struct App {
     warm: Arc<AtomicBool>,
     stopping: Arc<AtomicBool>,
     drain: Drain,
+    write_timeout: Duration,
 }
 
 /// Refuses to listen where others could come who are not asked who they are.
@@ -181,6 +185,8 @@ impl App {
             warm,
             stopping,
             drain,
+            // Who holds a connection to it sees to it first.
+            write_timeout: args.live.sockets().write_timeout + WRITE_GRACE,
         })
     }
 
@@ -226,29 +232,41 @@ impl App {
         );
         let supervisor = self.start_workers(stop_workers.clone());
 
+        let patience = self.drain.window() + STOP_PATIENCE;
         let (stopping, drain) = (Arc::clone(&self.stopping), self.drain.clone());
+        let listener = Listener::new(listener, self.write_timeout);
         let server = axum::serve(listener, self.router()).with_graceful_shutdown(async move {
             stop.await;
             tracing::info!("stopping");
             stopping.store(true, Ordering::SeqCst);
             drain.begin();
+            // Whoever asks meanwhile is still told that this replica is not ready.
+            drop(tokio::time::timeout(patience, drain.done()).await);
         });
-        let patience = self.drain.window() + STOP_PATIENCE;
+        // One deadline for all that others hold open.
         let begun = self.drain.begun().clone();
+        let deadline = async {
+            begun.cancelled().await;
+            sleep(patience + STOP_PATIENCE).await;
+        };
+        tokio::pin!(deadline);
         let served = tokio::select! {
             served = server.into_future() => served,
-            () = async { begun.cancelled().await; sleep(patience).await } => {
+            () = &mut deadline => {
                 tracing::warn!("requests did not end in time");
                 Ok(())
             }
         };
         self.drain.begin();
-        let drained = tokio::time::timeout(patience, self.drain.done()).await;
+        let drained = tokio::select! {
+            () = self.drain.done() => true,
+            () = &mut deadline => false,
+        };
         stop_workers.cancel();
         supervisor.join(STOP_PATIENCE).await;
         self.log.database().close().await?;
         served.context("the server failed")?;
-        if drained.is_err() {
+        if !drained {
             tracing::warn!("connections did not close in time");
         }
         tracing::info!("stopped");

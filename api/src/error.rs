@@ -221,6 +221,9 @@ impl From<StreamError> for ApiError {
             StreamError::PositionExpired { current, .. } => {
                 Self::new(ErrorCode::PositionExpired, message).at(current)
             }
+            StreamError::NotReached { current, .. } => {
+                Self::new(ErrorCode::Unavailable, message).at(current)
+            }
             StreamError::ResyncRequired { position } => {
                 Self::new(ErrorCode::ResyncRequired, message).at(position)
             }

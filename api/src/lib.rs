@@ -14,6 +14,7 @@ pub mod graphql;
 mod healthcheck;
 pub mod http;
 mod import;
+mod listener;
 pub mod supervisor;
 pub mod telemetry;
 mod viewer;

@@ -33,6 +33,8 @@ pub struct Frame<P> {
     /// What a client that has it has seen; `None` of a failure.
     pub position: Option<Position>,
     pub payload: P,
+    /// Memory that it takes, about.
+    pub bytes: usize,
 }
 
 /// What a frame is to members.
@@ -181,28 +183,31 @@ where
         start: impl Fn(Run) -> BoxStream<'static, Frame<P>> + Send + Sync + 'static,
     ) -> Member<K, P> {
         let inner = &self.inner;
-        let mut cohorts = inner.cohorts.lock();
-        let entry = cohorts.entry(key).or_insert_with_key(|key| {
-            let cohort = Arc::new(Cohort {
-                key: key.clone(),
-                frames: Frames::new(inner.capacity),
-                start: Box::new(start),
-                run: SharedRun::default(),
-                task: OnceLock::new(),
+        let (cohort, place) = {
+            let mut cohorts = inner.cohorts.lock();
+            let entry = cohorts.entry(key).or_insert_with_key(|key| {
+                let cohort = Arc::new(Cohort {
+                    key: key.clone(),
+                    frames: Frames::new(inner.capacity),
+                    start: Box::new(start),
+                    run: SharedRun::default(),
+                    task: OnceLock::new(),
+                });
+                let frames = (cohort.start)(Run::Shared(cohort.run.clone()));
+                let run = run(Arc::clone(inner), Arc::clone(&cohort), frames);
+                let task = inner.runs.spawn(run);
+                cohort.task.get_or_init(|| task.abort_handle());
+                inner.metrics.cohorts.inc();
+                Entry { cohort, members: 0 }
             });
-            let frames = (cohort.start)(Run::Shared(cohort.run.clone()));
-            let run = run(Arc::clone(inner), Arc::clone(&cohort), frames);
-            let task = inner.runs.spawn(run);
-            cohort.task.get_or_init(|| task.abort_handle());
-            inner.metrics.cohorts.inc();
-            Entry { cohort, members: 0 }
-        });
-        entry.members += 1;
+            entry.members += 1;
+            (Arc::clone(&entry.cohort), entry.cohort.frames.join())
+        };
         inner.metrics.members.inc();
         if after.is_some() {
             inner.metrics.resumed.inc();
         }
-        Member::new(Arc::clone(inner), Arc::clone(&entry.cohort), after)
+        Member::new(Arc::clone(inner), cohort, place, after)
     }
 }
 

@@ -13,6 +13,9 @@ pub enum StreamError {
         "position {after} is no longer in the change log: read the current state and go on from {current}"
     )]
     PositionExpired { after: Position, current: Position },
+    /// The database has a new history that this replica does not know yet.
+    #[error("this replica is at {current} and has not come to {after} yet: try again")]
+    NotReached { after: Position, current: Position },
     /// More changed than the log can name.
     #[error("everything may have changed: read the current state and go on from {position}")]
     ResyncRequired { position: Position },

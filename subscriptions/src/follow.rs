@@ -2,11 +2,15 @@
 //! without a seam.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use domain::change::{self, Change, PAGE, Position, Subject};
+use domain::forecast::ForecastError;
 use futures_util::stream::BoxStream;
+use sea_orm::DbErr;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 use tokio_stream::{Stream, StreamExt};
 
 use crate::StreamError;
@@ -24,6 +28,10 @@ pub enum Span {
 
 /// Events that were queued together are looked up together, so many at most.
 const BATCH: usize = 256;
+/// A read that failed is tried again after this, and twice that, and so on…
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+/// …up to this.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// Pages that are read ahead of who takes them.
 const PAGES_AHEAD: usize = 1;
 
@@ -79,7 +87,7 @@ fn live(
                 }
                 received = subscriber.try_recv();
             }
-            Event::read_written(&batch, log.database()).await?;
+            read_written(&log, &batch).await?;
             for event in batch {
                 yield event;
             }
@@ -110,14 +118,14 @@ fn past(
     until: Position,
 ) -> impl Stream<Item = Result<Arc<Event>, StreamError>> + Send + 'static {
     async_stream::try_stream! {
-        if after.epoch != until.epoch {
-            Err(StreamError::PositionExpired { after, current: until })?;
-        }
-        if after.number > until.number {
+        if after.epoch != until.epoch || after.number > until.number {
             // Another replica is ahead of this one, unless nobody ever was there.
             let current = change::read_head(log.database().reader()).await?;
             if after.epoch != current.epoch || after.number > current.number {
                 Err(StreamError::PositionExpired { after, current })?;
+            }
+            if after.epoch != until.epoch {
+                Err(StreamError::NotReached { after, current: until })?;
             }
         }
         let mut last = after;
@@ -133,7 +141,7 @@ fn past(
                 }
             }
             for batch in batch.chunks(BATCH) {
-                Event::read_written(batch, log.database()).await?;
+                read_written(&log, batch).await?;
                 for event in batch {
                     yield Arc::clone(event);
                 }
@@ -150,6 +158,28 @@ fn past(
                     yield event;
                 }
             }
+            if let Some(Err(_)) = task.join_next().await {
+                Err(ForecastError::Aborted)?;
+            }
+        }
+    }
+}
+
+/// Reads what events wrote. One failure of the database ends no stream, of which
+/// there may be thousands: it is tried again for a moment.
+async fn read_written(log: &ChangeLog, events: &[Arc<Event>]) -> Result<(), DbErr> {
+    let mut wait = FIRST_WAIT;
+    loop {
+        match Event::read_written(events, log.database()).await {
+            Err(error) if wait <= LONGEST_WAIT => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "what changes wrote could not be read, and is tried again"
+                );
+                sleep(wait).await;
+                wait *= 2;
+            }
+            outcome => return outcome,
         }
     }
 }
@@ -162,10 +192,23 @@ async fn read_pages(
     until: Position,
     pages: mpsc::Sender<Result<Vec<Arc<Event>>, StreamError>>,
 ) {
+    // Whoever comes back after long may wait a little: writers may not.
+    let Ok(_turn) = log.readers().acquire().await else {
+        return;
+    };
     while last.number < until.number {
-        let page = read_page(&log, &admits, &mut last, until).await;
-        let failed = page.is_err();
-        if pages.send(page).await.is_err() || failed {
+        let mut events = Vec::new();
+        let outcome = read_page(&log, &admits, &mut last, until, &mut events).await;
+        // What came before a failure, or before all was void, comes all the same.
+        let read = read_written(&log, &events).await;
+        let page = read.map(|()| events).map_err(StreamError::from);
+        let failure = page.is_err();
+        if pages.send(page).await.is_err() || failure {
+            return;
+        }
+        if let Err(error) = outcome {
+            // Whoever has gone does not want to know.
+            drop(pages.send(Err(error)).await);
             return;
         }
     }
@@ -176,7 +219,8 @@ async fn read_page(
     admits: &impl Admit,
     last: &mut Position,
     until: Position,
-) -> Result<Vec<Arc<Event>>, StreamError> {
+    events: &mut Vec<Arc<Event>>,
+) -> Result<(), StreamError> {
     let page = change::read_after(log.database().reader(), last.number).await?;
     let continues = match page.changes.first() {
         Some((first, _)) => first.position.number == last.number + 1,
@@ -189,7 +233,6 @@ async fn read_page(
         });
     }
     debug_assert!(page.changes.len() as u64 <= PAGE);
-    let mut events = Vec::with_capacity(page.changes.len());
     for (change, _) in page.changes {
         if change.position.number > until.number {
             break;
@@ -204,6 +247,5 @@ async fn read_page(
             events.push(Arc::new(Event::new(change)));
         }
     }
-    Event::read_written(&events, log.database()).await?;
-    Ok(events)
+    Ok(())
 }

@@ -20,7 +20,7 @@ const FIELDS: &str = "position from to points { deliveryStart mwh }";
 pub(crate) async fn run(wants: impl Fn(&str) -> bool) {
     if wants("fan-out") {
         section("fan-out of changes to websockets");
-        for (sockets, changes) in [(500, 200), (5000, 40)] {
+        for (sockets, changes) in [(500, 200), (500, 1000), (5000, 40), (5000, 400)] {
             fan_out(sockets, changes).await;
         }
     }

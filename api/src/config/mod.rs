@@ -235,6 +235,10 @@ pub struct LiveArgs {
     #[arg(long, env = "SMARTPULSE_LIVE_OPERATIONS", default_value_t = 1000)]
     pub live_operations: usize,
 
+    /// Bytes of one message over a websocket
+    #[arg(long, env = "SMARTPULSE_LIVE_MESSAGE_BYTES", default_value_t = 1 << 20)]
+    pub live_message_bytes: usize,
+
     /// Results kept in memory for subscribers of one subscription that are behind
     #[arg(long, env = "SMARTPULSE_LIVE_FRAMES", default_value_t = 256)]
     pub live_frames: usize,
@@ -262,6 +266,7 @@ impl LiveArgs {
             ping_interval: seconds(self.live_ping_seconds),
             write_timeout: seconds(self.live_write_seconds),
             operations: self.live_operations.max(1),
+            message_bytes: self.live_message_bytes.max(1024),
         }
     }
 

@@ -1,11 +1,11 @@
 //! Documents: parsed once, and held to limits before anything else happens.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_graphql::parser::parse_query;
 use async_graphql::parser::types::{
-    DocumentOperations, ExecutableDocument, Field, OperationDefinition, Selection, SelectionSet,
+    DocumentOperations, ExecutableDocument, OperationDefinition, Selection, SelectionSet,
 };
 use async_graphql::{Name, Positioned, ServerError};
 
@@ -23,8 +23,6 @@ pub(crate) struct Documents {
 /// A document within the limits.
 pub(crate) struct Document {
     pub(crate) parsed: ExecutableDocument,
-    /// Its tokens, one space between them: the same for all ways to lay it out.
-    pub(crate) normal: Arc<str>,
 }
 
 impl Documents {
@@ -33,7 +31,7 @@ impl Documents {
         let parsed = moka::sync::Cache::builder()
             .max_capacity(budget_bytes)
             // A parsed document takes some ten times its text.
-            .weigher(|text: &String, _| u32::try_from(text.len() * 12).unwrap_or(u32::MAX))
+            .weigher(|text: &String, _| u32::try_from(text.len() * 11).unwrap_or(u32::MAX))
             .build_with_hasher(rustc_hash::FxBuildHasher);
         Self { parsed, limits }
     }
@@ -45,7 +43,6 @@ impl Documents {
         }
         let document = Arc::new(Document {
             parsed: parse(text, &self.limits)?,
-            normal: tokens(text).collect::<Vec<_>>().join(" ").into(),
         });
         self.parsed.insert(text.to_owned(), Arc::clone(&document));
         Ok(document)
@@ -75,99 +72,6 @@ impl Document {
             ))),
         }
     }
-
-    /// The fields at the root of an operation, through fragments.
-    pub(crate) fn root_fields<'a>(
-        &'a self,
-        operation: &'a OperationDefinition,
-    ) -> Vec<&'a Positioned<Field>> {
-        let mut fields = Vec::new();
-        self.collect_fields(&operation.selection_set.node, &mut Vec::new(), &mut fields);
-        fields
-    }
-
-    /// The parsed document with the root field of a subscription standing at its
-    /// root, where async-graphql looks for it, and not in a fragment.
-    pub(crate) fn with_root_field(&self, operation_name: Option<&str>) -> ExecutableDocument {
-        let mut parsed = self.parsed.clone();
-        let Ok(operation) = self.operation(operation_name) else {
-            return parsed;
-        };
-        let root = &operation.node.selection_set.node.items;
-        if matches!(&root[..], [only] if matches!(only.node, Selection::Field(_))) {
-            return parsed;
-        }
-        let fields = self.root_fields(&operation.node);
-        let items = fields
-            .into_iter()
-            .map(|field| Positioned::new(Selection::Field(field.clone()), field.pos))
-            .collect();
-        let flattened = match &mut parsed.operations {
-            DocumentOperations::Single(operation) => Some(operation),
-            DocumentOperations::Multiple(all) => match operation_name {
-                Some(name) => all.get_mut(name),
-                None => all.values_mut().next(),
-            },
-        };
-        if let Some(operation) = flattened {
-            operation.node.selection_set.node.items = items;
-        }
-        // What only the root spread is spread no more, and would be refused for that.
-        let used = spread_fragments(&parsed);
-        parsed.fragments.retain(|name, _| used.contains(name));
-        parsed
-    }
-
-    fn collect_fields<'a>(
-        &'a self,
-        set: &'a SelectionSet,
-        spread: &mut Vec<&'a Name>,
-        fields: &mut Vec<&'a Positioned<Field>>,
-    ) {
-        for item in &set.items {
-            match &item.node {
-                Selection::Field(field) => fields.push(field),
-                Selection::InlineFragment(fragment) => {
-                    self.collect_fields(&fragment.node.selection_set.node, spread, fields);
-                }
-                Selection::FragmentSpread(of) => {
-                    let name = &of.node.fragment_name.node;
-                    let fragment = self.parsed.fragments.get(name);
-                    if let Some(fragment) = fragment.filter(|_| !spread.contains(&name)) {
-                        spread.push(name);
-                        self.collect_fields(&fragment.node.selection_set.node, spread, fields);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// The fragments that operations spread, and those that these spread.
-fn spread_fragments(document: &ExecutableDocument) -> HashSet<Name> {
-    fn visit(document: &ExecutableDocument, set: &SelectionSet, found: &mut HashSet<Name>) {
-        for item in &set.items {
-            match &item.node {
-                Selection::Field(field) => visit(document, &field.node.selection_set.node, found),
-                Selection::InlineFragment(fragment) => {
-                    visit(document, &fragment.node.selection_set.node, found);
-                }
-                Selection::FragmentSpread(spread) => {
-                    let name = &spread.node.fragment_name.node;
-                    if found.insert(name.clone())
-                        && let Some(fragment) = document.fragments.get(name)
-                    {
-                        visit(document, &fragment.node.selection_set.node, found);
-                    }
-                }
-            }
-        }
-    }
-    let mut found = HashSet::new();
-    for (_, operation) in document.operations.iter() {
-        visit(document, &operation.node.selection_set.node, &mut found);
-    }
-    found
 }
 
 fn parse(text: &str, limits: &Limits) -> Result<ExecutableDocument, ServerError> {
@@ -314,7 +218,7 @@ fn tokens(text: &str) -> impl Iterator<Item = &str> {
             match bytes.get(at)? {
                 b' ' | b'\t' | b'\n' | b'\r' | b',' => at += 1,
                 b'#' => {
-                    while at < bytes.len() && bytes[at] != b'\n' {
+                    while at < bytes.len() && !b"\n\r".contains(&bytes[at]) {
                         at += 1;
                     }
                 }
@@ -325,12 +229,8 @@ fn tokens(text: &str) -> impl Iterator<Item = &str> {
         at = match bytes[at] {
             b'"' => end_of_string(bytes, at),
             b'.' => at + 3,
-            byte if is_word(byte) => {
-                let more = bytes[at..]
-                    .iter()
-                    .take_while(|b| is_word(**b) || b".+".contains(b));
-                at + more.count()
-            }
+            byte if byte.is_ascii_alphabetic() || byte == b'_' => end_of_name(bytes, at),
+            byte if byte.is_ascii_digit() || byte == b'-' => end_of_number(bytes, at),
             // A character that has no place in a document may take several bytes.
             _ => at + 1,
         };
@@ -342,9 +242,28 @@ fn tokens(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Of a name or number, but for what only goes on with one.
-fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
+fn end_of_name(bytes: &[u8], start: usize) -> usize {
+    let more = bytes[start..].iter();
+    start
+        + more
+            .take_while(|b| b.is_ascii_alphanumeric() || **b == b'_')
+            .count()
+}
+
+fn end_of_number(bytes: &[u8], start: usize) -> usize {
+    let mut at = start + 1;
+    while at < bytes.len() {
+        let goes_on = match bytes[at] {
+            b'.' => bytes.get(at + 1).is_some_and(u8::is_ascii_digit),
+            b'+' | b'-' => b"eE".contains(&bytes[at - 1]),
+            byte => byte.is_ascii_alphanumeric() || byte == b'_',
+        };
+        if !goes_on {
+            break;
+        }
+        at += 1;
+    }
+    at
 }
 
 fn end_of_string(bytes: &[u8], start: usize) -> usize {
@@ -359,10 +278,11 @@ fn end_of_string(bytes: &[u8], start: usize) -> usize {
                 at += 1;
             }
         }
-        return at;
+        // Never closed, it is an empty string with a quote after it.
+        return start + 2;
     }
     let mut at = start + 1;
-    while at < bytes.len() && bytes[at] != b'\n' {
+    while at < bytes.len() && !b"\n\r".contains(&bytes[at]) {
         match bytes[at] {
             b'\\' => at += 2,
             b'"' => return at + 1,
@@ -396,16 +316,21 @@ mod tests {
     }
 
     #[test]
-    fn a_document_is_the_same_however_it_is_laid_out() {
-        let normal = |text: &str| tokens(text).collect::<Vec<_>>().join(" ");
-        assert_eq!(
-            normal("{ a(b: 1.5e-3,\n  c: \"x, y\") { d } } # e"),
-            normal("{a(b:1.5e-3 c:\"x, y\"){d}}")
-        );
-        assert_ne!(normal("{ a(b: \"x y\") }"), normal("{ a(b: \"x  y\") }"));
-        assert_ne!(normal("{ ab }"), normal("{ a b }"));
-        for broken in ["\"", "\"\\", "..", "é", "a.é", "\"\"\"é", "{ é }"] {
-            normal(broken);
+    fn nothing_is_hidden_from_the_measure() {
+        for (text, least) in [
+            ("{ a #\r{{{{{{ b", 9),
+            ("[\"\"\"x\" [[[[[[", 9),
+            ("...a...b...c...d", 8),
+            ("{ a...F...G...H }", 9),
+            ("1...2", 3),
+        ] {
+            let size = measure(text, 1000);
+            assert!(size.tokens >= least, "{text}: {size:?}");
+        }
+        for broken in [
+            "\"", "\"\\", "..", "é", "a.é", "\"\"\"é", "{ é }", "-", "1e", "\"é",
+        ] {
+            assert!(measure(broken, 10).tokens <= 10, "{broken}");
         }
     }
 

@@ -5,9 +5,8 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_graphql::parser::types::{ExecutableDocument, OperationDefinition, OperationType};
+use async_graphql::parser::types::OperationType;
 use async_graphql::{Name, Request, Response, ServerError, Value};
-use async_graphql_value::Value as DocumentValue;
 use domain::change::Position;
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
@@ -20,6 +19,7 @@ use super::feed::Feed;
 use super::frame::{self, Failure, LiveFrame, Payload};
 use super::live_metrics::LiveMetrics;
 use super::params::{Params, parse_position};
+use super::subscribed::Subscribed;
 use super::{Limits, PointBudget, SmartPulseSchema};
 use crate::error::{self, ApiError, ErrorCode};
 use crate::viewer::{Scope, Viewer};
@@ -45,6 +45,7 @@ pub(crate) struct Operation {
     document: Arc<Document>,
     params: Params,
     pub(crate) kind: OperationType,
+    subscribed: Option<Subscribed>,
     /// What the answer must include.
     min_position: Option<Position>,
 }
@@ -52,10 +53,11 @@ pub(crate) struct Operation {
 /// Those who ask for the same.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct CohortKey {
-    document: Arc<str>,
-    operation: Option<Box<str>>,
+    document: Box<str>,
     variables: Box<str>,
     scope: Scope,
+    /// Those who could not begin with what the others were told.
+    at_least: Option<Position>,
 }
 
 /// How subscriptions are carried out.
@@ -111,23 +113,23 @@ impl Executor {
                 .operation(params.operation_name())
                 .map_err(refuse)?;
             let kind = operation.node.ty;
-            if kind == OperationType::Subscription
-                && document.root_fields(&operation.node).len() != 1
-            {
-                return Err(refuse(ApiError::bad_input(
-                    "a subscription selects one field: open one for each",
-                )));
-            }
+            let subscribed = match kind {
+                OperationType::Subscription => {
+                    Some(Subscribed::new(&document.parsed, operation).map_err(refuse)?)
+                }
+                _ => None,
+            };
             let min_position = match min_position {
                 Some(position) => Some(position),
                 None => params.min_position().map_err(refuse)?,
             };
-            Ok((document, kind, min_position))
+            Ok((document, kind, subscribed, min_position))
         };
         match prepare() {
-            Ok((document, kind, min_position)) => Ok(Operation {
+            Ok((document, kind, subscribed, min_position)) => Ok(Operation {
                 document,
                 kind,
+                subscribed,
                 min_position,
                 params: Params {
                     // The document has it.
@@ -148,10 +150,14 @@ impl Executor {
         let mut response = match self.wait_for_min_position(&operation).await {
             Ok(()) => {
                 let request = operation
-                    .request(operation.document.parsed.clone())
+                    .request()
                     .data(viewer)
                     .data(PointBudget::new(self.inner.limits));
-                self.inner.schema.execute(request).await
+                let executed = AssertUnwindSafe(self.inner.schema.execute(request));
+                executed.catch_unwind().await.unwrap_or_else(|panic| {
+                    error::log_panic(&*panic, "an operation could not be executed");
+                    Response::from_errors(vec![ApiError::panicked().into_server_error()])
+                })
             }
             Err(error) => Response::from_errors(vec![error.into_server_error()]),
         };
@@ -168,14 +174,22 @@ impl Executor {
         resume: Option<Position>,
     ) -> Result<Subscription, Failure> {
         self.wait_for_min_position(&operation).await?;
-        let after = match resume {
-            Some(position) => Some(position),
-            None => operation.after()?,
-        };
-        let key = operation.cohort_key(&viewer);
-        let executor = Arc::clone(&self.inner);
-        let start = move |run| executor.run(&operation, &viewer, run);
-        Ok(self.cohorts.join(key, after, start))
+        let after = operation.after()?;
+        let after = resume.or(after);
+        let mut key = operation.cohort_key(&viewer);
+        let at_least = operation.min_position;
+        let (executor, shared) = (Arc::clone(&self.inner), Arc::new((operation, viewer)));
+        let start = move |run| executor.run(&shared.0, &shared.1, run);
+        let subscription = self.cohorts.join(key.clone(), after, start.clone());
+        match at_least {
+            Some(position) if !subscription.includes(position) => {
+                // What the others were told is older: to begin with that would be
+                // to read what was.
+                key.at_least = Some(position);
+                Ok(self.cohorts.join(key, after, start))
+            }
+            _ => Ok(subscription),
+        }
     }
 
     async fn wait_for_min_position(&self, operation: &Operation) -> Result<(), ApiError> {
@@ -213,15 +227,9 @@ impl Inner {
         viewer: &Viewer,
         run: Run,
     ) -> BoxStream<'static, LiveFrame> {
+        let is_shared = matches!(run, Run::Shared(_));
         let feed = Feed::new(run);
-        let request = operation
-            .request(
-                operation
-                    .document
-                    .with_root_field(operation.params.operation_name()),
-            )
-            .data(viewer.clone())
-            .data(feed.clone());
+        let request = operation.request().data(viewer.clone()).data(feed.clone());
         let mut responses = self.schema.execute_stream(request);
         let metrics = self.metrics.clone();
         Box::pin(async_stream::stream! {
@@ -235,7 +243,7 @@ impl Inner {
                         frame::failed(ApiError::panicked().into())
                     }
                 };
-                metrics.frame(&frame.payload);
+                metrics.frame(&frame.payload, is_shared);
                 let failed = matches!(frame.payload, Payload::Failed(_));
                 yield frame;
                 if failed {
@@ -247,38 +255,21 @@ impl Inner {
 }
 
 impl Operation {
-    fn request(&self, document: ExecutableDocument) -> Request {
-        let mut request = Request::new("").variables(self.params.variables.clone());
-        if let Some(name) = self.params.operation_name() {
-            request = request.operation_name(name);
-        }
-        request.set_parsed_query(document);
+    fn request(&self) -> Request {
+        let request = Request::new("").variables(self.params.variables.clone());
+        let (mut request, document) = match (&self.subscribed, self.params.operation_name()) {
+            (Some(subscribed), _) => (request, &subscribed.document),
+            (None, Some(name)) => (request.operation_name(name), &self.document.parsed),
+            (None, None) => (request, &self.document.parsed),
+        };
+        request.set_parsed_query(document.clone());
         request
     }
 
-    fn definition(&self) -> Option<&OperationDefinition> {
-        let operation = self.document.operation(self.params.operation_name());
-        operation.ok().map(|operation| &operation.node)
-    }
-
-    /// What the document says of where a subscription begins.
-    fn after_argument(&self) -> Option<&DocumentValue> {
-        let root = self.document.root_fields(self.definition()?);
-        let value = root.first()?.node.get_argument("after")?;
-        Some(&value.node)
-    }
-
-    /// Where the subscription begins, if not now.
+    /// Where the document says that the subscription begins, if not now.
     fn after(&self) -> Result<Option<Position>, ApiError> {
-        let value = match self.after_argument() {
-            None => return Ok(None),
-            Some(DocumentValue::Variable(name)) => {
-                let given = self.params.variables.get(name).cloned();
-                given.or_else(|| self.default_of(name))
-            }
-            Some(literal) => literal.clone().into_const(),
-        };
-        match value {
+        let after = self.subscribed.as_ref().and_then(|s| s.after.as_ref());
+        match after.and_then(|after| after.value(&self.params.variables)) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(text)) => parse_position("after", &text).map(Some),
             Some(_) => Err(ApiError::bad_input(
@@ -287,33 +278,23 @@ impl Operation {
         }
     }
 
-    fn default_of(&self, variable: &Name) -> Option<Value> {
-        let declared = &self.definition()?.variable_definitions;
-        let declared = declared.iter().find(|d| d.node.name.node == *variable)?;
-        Some(declared.node.default_value.as_ref()?.node.clone())
-    }
-
     /// What a subscription has in common with those that are the same: not where
     /// it begins.
     fn cohort_key(&self, viewer: &Viewer) -> CohortKey {
-        let after = match self.after_argument() {
-            Some(DocumentValue::Variable(name)) => Some(name),
-            _ => None,
-        };
-        let declared = self.definition().map(|d| d.variable_definitions.as_slice());
-        let variables: BTreeMap<&Name, &Value> = declared
-            .unwrap_or_default()
-            .iter()
-            .map(|variable| &variable.node.name.node)
-            .filter(|name| Some(*name) != after)
+        let subscribed = self.subscribed.as_ref();
+        let variables: BTreeMap<&Name, &Value> = subscribed
+            .into_iter()
+            .flat_map(Subscribed::variables)
             .filter_map(|name| self.params.variables.get_key_value(name))
             .collect();
         CohortKey {
-            document: Arc::clone(&self.document.normal),
-            operation: self.params.operation_name().map(Into::into),
+            document: subscribed.map(|s| s.text.clone()).unwrap_or_default(),
             // Of what came as JSON.
-            variables: serde_json::to_string(&variables).unwrap_or_default().into(),
+            variables: serde_json::to_string(&variables)
+                .unwrap_or_else(|error| unreachable!("what was JSON is JSON: {error}"))
+                .into(),
             scope: viewer.scope(),
+            at_least: None,
         }
     }
 }

@@ -45,6 +45,10 @@ impl Next {
     fn new(response: &Response, note: &Note, now: OffsetDateTime) -> serde_json::Result<Self> {
         let mut json = String::from("{\"data\":");
         json.push_str(&serde_json::to_string(&response.data)?);
+        if !response.errors.is_empty() {
+            json.push_str(",\"errors\":");
+            json.push_str(&serde_json::to_string(&response.errors)?);
+        }
         let _ = write!(json, ",\"extensions\":{{\"position\":\"{}\"", note.position);
         let mut instant = |name: &str, at: OffsetDateTime| {
             let at = at.to_offset(time::UtcOffset::UTC);
@@ -119,20 +123,29 @@ impl From<ApiError> for Failure {
     }
 }
 
-/// The frame of one response. One with errors ends the stream: what it lacks
-/// can be had by going on from the last position.
+/// The frame of one response.
+///
+/// An event with an error that will stay, because what it names is gone, is told
+/// with it, and the next one comes. Any other error ends the stream: what it
+/// lacks can be had by going on from the last position.
 pub(crate) fn frame(mut response: Response, note: Option<Note>) -> LiveFrame {
+    error::finish(&mut response.errors);
+    let passes = |error: &ServerError| {
+        matches!(
+            error::code_of(error),
+            ErrorCode::Unavailable | ErrorCode::Internal
+        )
+    };
     let note = match note {
         Some(note) if response.errors.is_empty() => note,
-        _ => {
-            error::finish(&mut response.errors);
-            return failed(Failure::new(&response.errors));
-        }
+        Some(note) if note.kind == FrameKind::Event && !response.errors.iter().any(passes) => note,
+        _ => return failed(Failure::new(&response.errors)),
     };
     match Next::new(&response, &note, OffsetDateTime::now_utc()) {
         Ok(next) => Frame {
             kind: note.kind,
             position: Some(note.position),
+            bytes: next.len(),
             payload: Payload::Next(next),
         },
         Err(error) => failed(ApiError::internal(error).into()),
@@ -144,6 +157,7 @@ pub(crate) fn failed(failure: Failure) -> LiveFrame {
     Frame {
         kind: FrameKind::Failure,
         position: None,
+        bytes: failure.errors.len(),
         payload: Payload::Failed(failure),
     }
 }

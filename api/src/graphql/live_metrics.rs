@@ -43,10 +43,11 @@ impl Default for LiveMetrics {
 }
 
 impl LiveMetrics {
-    /// Counts a frame that was made.
-    pub(super) fn frame(&self, payload: &Payload) {
+    /// Counts a frame that was made, for a whole cohort or for one who catches up.
+    pub(super) fn frame(&self, payload: &Payload, is_shared: bool) {
         match payload {
-            Payload::Next(next) => {
+            // What is made again of the past is as old as it is.
+            Payload::Next(next) if is_shared => {
                 if let Some(at) = next.committed_at() {
                     let age = (OffsetDateTime::now_utc() - at).as_seconds_f64();
                     self.lag_seconds.observe(age.max(0.0));
@@ -55,7 +56,7 @@ impl LiveMetrics {
             Payload::Failed(failure) if failure.code == ErrorCode::PositionExpired => {
                 self.expired.inc();
             }
-            Payload::Failed(_) => {}
+            Payload::Next(_) | Payload::Failed(_) => {}
         }
     }
 

@@ -9,6 +9,7 @@ pub(crate) mod live_metrics;
 mod mutation;
 pub(crate) mod params;
 mod query;
+mod subscribed;
 mod subscription;
 mod types;
 

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 
 use super::types::forecast::{Forecast, ForecastRun, ForecastSelection, ForecastView, run_number};
 use super::types::provider::Provider;
-use super::types::scalar::{Resolution, UnitKey};
+use super::types::scalar::{Position, Resolution, UnitKey};
 use super::types::unit::{Unit, UnitFilter, UnitOrder};
 use super::types::{Node, split_id, viewer};
 use super::{Limits, log, spend};
@@ -75,6 +75,12 @@ impl Query {
     /// Who is asking.
     async fn viewer(&self, ctx: &Context<'_>) -> viewer::Viewer {
         viewer::Viewer(ctx.data_unchecked::<Viewer>().clone())
+    }
+
+    /// The last change log position that this replica has applied: from where to
+    /// follow changes, when the state is read after it.
+    async fn position(&self, ctx: &Context<'_>) -> Position {
+        Position(log(ctx).applied())
     }
 
     /// One unit; null if there is none of that key.

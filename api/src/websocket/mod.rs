@@ -39,7 +39,7 @@ pub(crate) async fn upgrade(
     let named = headers
         .get(USER_HEADER)
         .map(|value| value.to_str().unwrap_or_default().to_owned());
-    let largest = shared.limits.body_bytes;
+    let largest = shared.sockets.message_bytes;
     upgrade
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(WRITE_BUFFER)

@@ -1,7 +1,8 @@
 //! The operations of one connection.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
 
 use async_graphql::Response;
 use futures_util::future::BoxFuture;
@@ -10,7 +11,7 @@ use subscriptions::cohort::Delivery;
 
 use super::message::Id;
 use crate::graphql::executor::Subscription;
-use crate::graphql::frame::{Failure, Payload};
+use crate::graphql::frame::{Failure, LiveFrame, Payload};
 
 /// One operation, delivering until it is over.
 pub(super) struct Operation {
@@ -18,6 +19,7 @@ pub(super) struct Operation {
     /// Of all operations of the connection: an id may be used again.
     pub(super) number: u64,
     work: Work,
+    waker: Option<Waker>,
 }
 
 pub(super) enum Work {
@@ -32,14 +34,38 @@ pub(super) enum Work {
 /// What an operation has for its client.
 pub(super) enum Output {
     Answer(Response),
-    Delivery(Delivery<Payload>),
+    Next { frame: Arc<LiveFrame>, skipped: u64 },
     Failed(Failure),
     Complete,
 }
 
 impl Operation {
     pub(super) fn new(id: Id, number: u64, work: Work) -> Self {
-        Self { id, number, work }
+        Self {
+            id,
+            number,
+            work,
+            waker: None,
+        }
+    }
+
+    /// Lets go of what it does; nothing more comes of it.
+    pub(super) fn end(&mut self) {
+        self.work = Work::Over;
+        // It has to be looked at once more to be forgotten.
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// It is a query or a mutation.
+    pub(super) fn is_answering(&self) -> bool {
+        matches!(self.work, Work::Answer(_))
+    }
+
+    /// It is a subscription of which nothing is known yet.
+    pub(super) fn is_beginning(&self) -> bool {
+        matches!(self.work, Work::Begin(_))
     }
 
     pub(super) fn subscription(&self) -> Option<&Subscription> {
@@ -55,6 +81,10 @@ impl Stream for Operation {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
+        match &mut this.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => this.waker = Some(cx.waker().clone()),
+        }
         let output = loop {
             match &mut this.work {
                 Work::Over => return Poll::Ready(None),
@@ -72,14 +102,12 @@ impl Stream for Operation {
                 },
                 Work::Subscription(subscription) => {
                     match ready!(subscription.poll_next_unpin(cx)) {
-                        Some(delivery) => match &delivery.frame.payload {
-                            Payload::Next(_) => break Output::Delivery(delivery),
-                            Payload::Failed(failure) => {
-                                let failure = failure.clone();
+                        Some(Delivery { frame, skipped }) => {
+                            if matches!(frame.payload, Payload::Failed(_)) {
                                 this.work = Work::Over;
-                                break Output::Failed(failure);
                             }
-                        },
+                            break Output::Next { frame, skipped };
+                        }
                         None => {
                             this.work = Work::Over;
                             break Output::Complete;

@@ -13,7 +13,7 @@ use domain::change::Position;
 use futures_util::stream::SelectAll;
 use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt};
 use serde_json::{Map, Value};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::message::{ACK, ClientMessage, Closing, Id, PING, complete, of_operation, pong};
 use super::operation::{Operation, Output, Work};
@@ -36,12 +36,26 @@ pub(crate) struct SocketSettings {
     pub(crate) write_timeout: Duration,
     /// Operations under way at once.
     pub(crate) operations: usize,
+    /// Bytes of one message; what operations under way were asked with takes four
+    /// times that at most.
+    pub(crate) message_bytes: usize,
 }
+
+impl SocketSettings {
+    fn open_bytes(&self) -> usize {
+        self.message_bytes.saturating_mul(4)
+    }
+}
+
+/// An id is repeated in every message about its operation.
+const LONGEST_ID: usize = 256;
 
 /// So many messages are written before the connection is flushed, at most.
 const BATCH: usize = 64;
 /// So many batches are written to a connection that is sent away, at most.
 const LAST_BATCHES: usize = 16;
+/// How long a connection that is sent away waits for queries and mutations.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the other side has to answer a close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -69,9 +83,11 @@ pub(super) struct Session<S, A> {
     authenticate: A,
     viewer: Option<Viewer>,
     operations: SelectAll<Operation>,
-    /// The operation's number, by its id.
-    ids: HashMap<Id, u64>,
+    /// The operation's number and the size of its message, by its id.
+    ids: HashMap<Id, (u64, usize)>,
     next_number: u64,
+    /// Of all messages that operations under way were asked with.
+    open_bytes: usize,
     /// Something has come from the client since it was asked.
     heard: bool,
     /// Until then it must have said who it is; later, when it is asked next.
@@ -99,6 +115,7 @@ where
             operations: SelectAll::new(),
             ids: HashMap::new(),
             next_number: 0,
+            open_bytes: 0,
             heard: true,
             deadline: Instant::now() + settings.init_timeout,
         }
@@ -167,7 +184,13 @@ where
             Ok(ClientMessage::ConnectionInit { payload }) => self.init(payload.as_ref()).await,
             Ok(ClientMessage::Ping { payload }) => self.say(pong(payload.as_ref())).await,
             Ok(ClientMessage::Pong { .. }) => ControlFlow::Continue(()),
-            Ok(ClientMessage::Subscribe { id, payload }) => self.begin(&id, payload).await,
+            Ok(ClientMessage::Subscribe { id, .. }) if id.len() > LONGEST_ID => {
+                let closing = Closing::invalid("the id is longer than 256 bytes");
+                ControlFlow::Break(End::Close(closing))
+            }
+            Ok(ClientMessage::Subscribe { id, payload }) => {
+                self.begin(&id, payload, text.len()).await
+            }
             Ok(ClientMessage::Complete { id }) => {
                 self.end(&Id::new(&id));
                 ControlFlow::Continue(())
@@ -190,7 +213,7 @@ where
         }
     }
 
-    async fn begin(&mut self, name: &str, params: Params) -> Flow {
+    async fn begin(&mut self, name: &str, params: Params, bytes: usize) -> Flow {
         let Some(viewer) = self.viewer.clone() else {
             return ControlFlow::Break(End::Close(Closing::unauthorized()));
         };
@@ -198,12 +221,15 @@ where
         if self.ids.contains_key(&id) {
             return ControlFlow::Break(End::Close(Closing::duplicate(name)));
         }
-        if self.ids.len() >= self.settings.operations {
+        let is_full = self.ids.len() >= self.settings.operations
+            || self.open_bytes + bytes > self.settings.open_bytes();
+        if is_full {
             let error = ApiError::new(
                 ErrorCode::RateLimited,
                 format!(
-                    "this connection has {} operations under way, and no more are taken: end one, or open another",
-                    self.settings.operations
+                    "this connection has {} operations under way, of {} bytes, and no more are taken: end one, or open another connection",
+                    self.ids.len(),
+                    self.open_bytes
                 ),
             );
             return self.say(failed(&id, &error.into()).0).await;
@@ -224,20 +250,27 @@ where
             };
         let number = self.next_number;
         self.next_number += 1;
-        self.ids.insert(id.clone(), number);
+        self.ids.insert(id.clone(), (number, bytes));
+        self.open_bytes += bytes;
         self.operations.push(Operation::new(id, number, work));
         ControlFlow::Continue(())
     }
 
     /// Ends an operation: nothing comes of it from here on.
     fn end(&mut self, id: &Id) {
-        if let Some(number) = self.ids.remove(id) {
-            let operations = std::mem::take(&mut self.operations);
-            self.operations = operations
-                .into_iter()
-                .filter(|operation| operation.number != number)
-                .collect();
+        if let Some(number) = self.forget(id) {
+            let mut operations = self.operations.iter_mut();
+            if let Some(operation) = operations.find(|operation| operation.number == number) {
+                operation.end();
+            }
         }
+    }
+
+    /// An operation is over: its id may be used again.
+    fn forget(&mut self, id: &Id) -> Option<u64> {
+        let (number, bytes) = self.ids.remove(id)?;
+        self.open_bytes -= bytes;
+        Some(number)
     }
 
     /// Writes what has come, and what else is there already.
@@ -246,49 +279,50 @@ where
         let mut written = 0;
         while let Some((id, number, of)) = output {
             // What its client has ended says nothing more.
-            if self.ids.get(&id) == Some(&number) {
-                for text in self.messages(id, of) {
+            if self.ids.get(&id).is_some_and(|(known, _)| *known == number) {
+                for text in self.messages(&id, of) {
                     let fed = self.socket.feed(Message::Text(text));
-                    match timeout(self.settings.write_timeout, fed).await {
-                        Ok(Ok(())) => written += 1,
-                        Ok(Err(_)) => return ControlFlow::Break(End::Gone),
-                        Err(_) => return ControlFlow::Break(End::Stalled),
-                    }
+                    within(self.settings.write_timeout, fed).await?;
+                    written += 1;
                 }
             }
-            output = if written < BATCH {
+            // A client that takes little by little must not keep us from all else.
+            output = if written < BATCH && Instant::now() < self.deadline {
                 self.operations.next().now_or_never().flatten()
             } else {
                 None
             };
         }
-        self.flush().await
+        within(self.settings.write_timeout, self.socket.flush()).await
     }
 
     fn messages(
         &mut self,
-        id: Id,
+        id: &Id,
         output: Output,
     ) -> impl Iterator<Item = Utf8Bytes> + use<S, E, A> {
         let (first, second) = match output {
-            Output::Delivery(delivery) => match &delivery.frame.payload {
+            Output::Next { frame, skipped } => match &frame.payload {
                 Payload::Next(next) => {
-                    let write = |text: &mut String| next.write(delivery.skipped, text);
-                    (of_operation("next", &id, next.len(), write), None)
+                    let write = |text: &mut String| next.write(skipped, text);
+                    (of_operation("next", id, next.len(), write), None)
                 }
-                Payload::Failed(failure) => failed(&id, failure),
+                Payload::Failed(failure) => {
+                    self.forget(id);
+                    failed(id, failure)
+                }
             },
             Output::Answer(response) => {
-                self.ids.remove(&id);
-                answer(&id, &response)
+                self.forget(id);
+                answer(id, &response)
             }
             Output::Failed(failure) => {
-                self.ids.remove(&id);
-                failed(&id, &failure)
+                self.forget(id);
+                failed(id, &failure)
             }
             Output::Complete => {
-                self.ids.remove(&id);
-                (complete(&id), None)
+                self.forget(id);
+                (complete(id), None)
             }
         };
         [Some(first), second]
@@ -299,19 +333,7 @@ where
 
     async fn say(&mut self, text: impl Into<Utf8Bytes>) -> Flow {
         let sent = self.socket.send(Message::Text(text.into()));
-        match timeout(self.settings.write_timeout, sent).await {
-            Ok(Ok(())) => ControlFlow::Continue(()),
-            Ok(Err(_)) => ControlFlow::Break(End::Gone),
-            Err(_) => ControlFlow::Break(End::Stalled),
-        }
-    }
-
-    async fn flush(&mut self) -> Flow {
-        match timeout(self.settings.write_timeout, self.socket.flush()).await {
-            Ok(Ok(())) => ControlFlow::Continue(()),
-            Ok(Err(_)) => ControlFlow::Break(End::Gone),
-            Err(_) => ControlFlow::Break(End::Stalled),
-        }
+        within(self.settings.write_timeout, sent).await
     }
 
     /// A deadline has come.
@@ -324,6 +346,12 @@ where
             let closing = Closing::forbidden("what it was let in by has expired");
             return ControlFlow::Break(End::Close(closing));
         }
+        // Its answer may have come while something else was written to it.
+        if !self.heard
+            && let Some(Some(Ok(message))) = self.socket.next().now_or_never()
+        {
+            return self.receive(message).await;
+        }
         if !std::mem::take(&mut self.heard) {
             return ControlFlow::Break(End::Stalled);
         }
@@ -331,23 +359,32 @@ where
         self.say(PING).await
     }
 
-    /// Its turn to leave has come: what is there is delivered first, and the
-    /// client is told where it has come to.
+    /// Its turn to leave has come: queries and mutations are answered, what is
+    /// there is delivered, and the client is told where it has come to.
     async fn leave(&mut self) -> Flow {
         self.executor.metrics().drained.inc();
+        let patience = Instant::now() + ANSWER_TIMEOUT;
+        while self.operations.iter().any(Operation::is_answering) {
+            match timeout_at(patience, next(&mut self.operations)).await {
+                Ok(output) => self.deliver(output).await?,
+                Err(_) => break,
+            }
+        }
         for _ in 0..LAST_BATCHES {
             let Some(Some(output)) = self.operations.next().now_or_never() else {
                 break;
             };
-            if let ControlFlow::Break(end) = self.deliver(output).await {
-                return ControlFlow::Break(end);
-            }
+            self.deliver(output).await?;
         }
         ControlFlow::Break(End::Close(Closing::restart(self.seen())))
     }
 
-    /// Every event of all subscriptions has been delivered up to here.
+    /// Every event of all subscriptions has been delivered up to here; `None`
+    /// without any, or before one has begun.
     fn seen(&self) -> Option<Position> {
+        if self.operations.iter().any(Operation::is_beginning) {
+            return None;
+        }
         self.operations
             .iter()
             .filter_map(|operation| operation.subscription()?.seen())
@@ -381,6 +418,15 @@ where
         }
     };
     drop(timeout(CLOSE_TIMEOUT, goodbye).await);
+}
+
+/// A write that must be done in time.
+async fn within<E>(limit: Duration, write: impl Future<Output = Result<(), E>>) -> Flow {
+    match timeout(limit, write).await {
+        Ok(Ok(())) => ControlFlow::Continue(()),
+        Ok(Err(_)) => ControlFlow::Break(End::Gone),
+        Err(_) => ControlFlow::Break(End::Stalled),
+    }
 }
 
 /// What ends a connection of which nothing more can be read.

@@ -5,13 +5,14 @@
 use serde_json::{Value, json};
 
 use crate::client::{Client, code};
-use crate::server::{Kind, Process, TestServer, on_both, started};
+use crate::server::{Kind, Process, TestServer, on_both, run_sql, started};
 use crate::wait::{eventually, soon};
 
 on_both!(
     an_event_stream_goes_on_after_the_last_event_id,
     equal_subscriptions_share_one_execution_over_all_transports,
     every_payload_says_how_fresh_it_is,
+    an_event_of_what_is_gone_is_told_with_its_error,
 );
 
 const CHANGED: &str =
@@ -136,6 +137,41 @@ async fn every_payload_says_how_fresh_it_is(kind: Kind) {
     assert!(instant("committedAt") <= instant("sentAt"));
     assert!(instant("sentAt") <= time::OffsetDateTime::now_utc());
     assert_eq!(extensions.len(), 3, "{payload}");
+    server.stop().await;
+}
+
+/// Else nobody could ever go on past it.
+async fn an_event_of_what_is_gone_is_told_with_its_error(kind: Kind) {
+    let (database, server) = started(kind).await;
+    let client = &server.client;
+    let start = client.prepare(1).await;
+    let saved = save(client, 1).await;
+    run_sql(
+        database.url(),
+        "DELETE FROM forecast_curve; DELETE FROM series; DELETE FROM unit;",
+    );
+    // Plain SQL is seen within a second.
+    eventually("the unit is gone", async || {
+        let data = client.data("{ unit(key: \"plant:1\") { key } }", Value::Null);
+        data.await["unit"].is_null().then_some(())
+    })
+    .await;
+    let query = "subscription($after: Position) { forecastChanged(after: $after) { operation unit { name } } }";
+    let mut socket = client.subscribe(query, json!({ "after": start })).await;
+    let payload = soon("an event", socket.next()).await.unwrap();
+    assert_eq!(code(&payload), "NOT_FOUND");
+    assert_eq!(payload["extensions"]["position"], json!(saved));
+    // The stream goes on, to what ends it.
+    loop {
+        let payload = soon("an event", socket.next()).await.unwrap();
+        match code(&payload) {
+            "NOT_FOUND" => {}
+            end => {
+                assert_eq!(end, "RESYNC_REQUIRED");
+                break;
+            }
+        }
+    }
     server.stop().await;
 }
 
@@ -299,7 +335,7 @@ async fn a_real_socket_is_closed_with_its_code() {
     let database = Kind::Sqlite.database().await;
     let server = TestServer::start_with(
         database.url(),
-        &["--live-init-seconds", "1", "--limit-body-bytes", "2000"],
+        &["--live-init-seconds", "1", "--live-message-bytes", "2000"],
     )
     .await;
     let client = &server.client;

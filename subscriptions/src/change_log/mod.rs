@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use sea_orm::{ConnectionTrait, DbErr, Statement};
 use thiserror::Error;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::timeout;
 
 use crate::hub::Hub;
@@ -71,7 +71,13 @@ struct Shared {
     /// What the last tick numbered, until the tail takes it.
     numbered: Mutex<Option<LogPage>>,
     recent: Mutex<RecentTransactions>,
+    /// Leave to read the log from far back, so that those who do cannot take all
+    /// connections.
+    readers: Semaphore,
 }
+
+/// How many read the log from far back at once.
+const READERS: usize = 4;
 
 /// The last tick of this replica.
 #[derive(Debug, Clone, Copy)]
@@ -126,6 +132,7 @@ impl ChangeLog {
                 ticked: watch::Sender::new(Ticked { covered: 0, head }),
                 numbered: Mutex::default(),
                 recent: Mutex::default(),
+                readers: Semaphore::new(READERS),
             }),
         }
     }
@@ -150,6 +157,10 @@ impl ChangeLog {
 
     pub fn forecasts(&self) -> &Forecasts {
         &self.shared.forecasts
+    }
+
+    pub(crate) fn readers(&self) -> &Semaphore {
+        &self.shared.readers
     }
 
     pub fn metrics(&self) -> &ChangeLogMetrics {
@@ -224,16 +235,28 @@ impl ChangeLog {
     /// Waits until this replica has applied a position.
     pub async fn reached(&self, wanted: Position) -> Result<(), ExpiredError> {
         let mut applied = self.clock().watch_applied();
-        if applied.borrow().number < wanted.number {
-            // It may be another replica's, of which the tail knows nothing yet.
-            self.shared.wake_tail.notify_one();
+        let reached = |at: &Position| at.epoch == wanted.epoch && at.number >= wanted.number;
+        if reached(&applied.borrow()) {
+            return Ok(());
         }
-        let reached = applied
-            .wait_for(|applied| applied.epoch != wanted.epoch || applied.number >= wanted.number)
-            .await
-            .map(|applied| *applied);
-        match reached {
-            Ok(applied) if applied.epoch == wanted.epoch => Ok(()),
+        // It may be another replica's, of which the tail knows nothing yet.
+        self.shared.wake_tail.notify_one();
+        let known = applied.borrow().epoch;
+        if known != wanted.epoch {
+            let expired = ExpiredError {
+                wanted,
+                current: self.applied(),
+            };
+            // Of a history that began just now, or of one that is over?
+            match change::read_head(self.shared.db.reader()).await {
+                Ok(head) if head.epoch == wanted.epoch => {}
+                _ => return Err(expired),
+            }
+        }
+        let moved_on = |at: &Position| at.epoch != known && at.epoch != wanted.epoch;
+        let last = applied.wait_for(|at| reached(at) || moved_on(at)).await;
+        match last.map(|at| *at) {
+            Ok(at) if reached(&at) => Ok(()),
             _ => Err(ExpiredError {
                 wanted,
                 current: self.applied(),

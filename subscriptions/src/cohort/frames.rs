@@ -2,9 +2,9 @@
 //!
 //! There is no queue a member: frames are shared, each reader knows how far it
 //! has come, and a frame goes when the last one has taken it. When there is no
-//! room, the run goes at the pace of most readers: those that are slower than
-//! that, or take nothing for a while, come loose. A loose reader finds its next
-//! frame gone and has to catch up by itself; it holds up nobody.
+//! room the run waits, as long as some reader takes the oldest frame now and
+//! then; those that have not taken it by then come loose. A loose reader finds
+//! its next frame gone and has to catch up by itself; it holds up nobody.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,8 +18,13 @@ use tokio::time::timeout;
 
 use super::{Frame, FrameKind};
 
-/// So long the run waits for most readers, when there is no room.
+/// When there is no room: so long the run waits for the next reader to take the
+/// oldest frame while most have not…
 const PATIENCE: Duration = Duration::from_millis(250);
+/// …and when most have.
+const PATIENCE_WITH_FEW: Duration = Duration::from_millis(20);
+/// Bytes of frames that are kept at most, whatever their number.
+const MOST_BYTES: usize = 4 << 20;
 
 pub(super) struct Frames<P> {
     capacity: usize,
@@ -31,10 +36,14 @@ struct State<P> {
     waiting: VecDeque<Waiting<P>>,
     /// The number of the first of `waiting`.
     first: u64,
+    /// Of all that wait.
+    bytes: usize,
     readers: Slab<Option<Waker>>,
     /// Readers whose next frame is gone.
     loose: usize,
     whole: Whole<P>,
+    /// Why there will be no more, for everyone to take last.
+    failure: Option<Arc<Frame<P>>>,
     ended: bool,
 }
 
@@ -67,6 +76,7 @@ impl<P> Clone for Whole<P> {
 pub(super) struct Cursor {
     slot: usize,
     next: u64,
+    has_failure: bool,
 }
 
 /// What a reader finds.
@@ -85,9 +95,11 @@ impl<P> Frames<P> {
             state: Mutex::new(State {
                 waiting: VecDeque::new(),
                 first: 0,
+                bytes: 0,
                 readers: Slab::new(),
                 loose: 0,
                 whole: Whole::None,
+                failure: None,
                 ended: false,
             }),
             taken: Notify::new(),
@@ -98,8 +110,12 @@ impl<P> Frames<P> {
     pub(super) fn join(&self) -> (Cursor, Whole<P>) {
         let mut state = self.state.lock();
         let slot = state.readers.insert(None);
-        let next = state.end();
-        (Cursor { slot, next }, state.whole.clone())
+        let cursor = Cursor {
+            slot,
+            next: state.end(),
+            has_failure: false,
+        };
+        (cursor, state.whole.clone())
     }
 
     /// Moves a reader to what comes from now on, as if it had just joined; and
@@ -109,7 +125,10 @@ impl<P> Frames<P> {
         state.release(cursor);
         let missed = state.end() - cursor.next;
         cursor.next = state.end();
-        (missed, state.whole.clone())
+        let whole = state.whole.clone();
+        drop(state);
+        self.taken.notify_one();
+        (missed, whole)
     }
 
     pub(super) fn leave(&self, cursor: &Cursor) {
@@ -120,22 +139,25 @@ impl<P> Frames<P> {
         self.taken.notify_one();
     }
 
-    /// Waits until there is room for a frame: most readers have taken the
-    /// oldest, or have had their time.
+    /// Waits until there is room for a frame: all readers have taken the oldest,
+    /// or those that have not come loose.
     pub(super) async fn room(&self) {
-        let most_have_taken = async {
-            loop {
-                let taken = self.taken.notified();
-                if self.state.lock().has_room(self.capacity) {
+        loop {
+            let taken = self.taken.notified();
+            let patience = {
+                let state = self.state.lock();
+                if !state.is_full(self.capacity) {
                     return;
                 }
-                taken.await;
+                let behind = state.waiting.front().map_or(0, |first| first.readers);
+                match behind * 2 > state.readers.len() - state.loose {
+                    true => PATIENCE,
+                    false => PATIENCE_WITH_FEW,
+                }
+            };
+            if timeout(patience, taken).await.is_err() {
+                self.state.lock().loosen_first();
             }
-        };
-        if timeout(PATIENCE, most_have_taken).await.is_err() {
-            // They come loose all at once: to wait again for each frame would
-            // hold up the others.
-            self.state.lock().loosen_all();
         }
     }
 
@@ -150,14 +172,15 @@ impl<P> Frames<P> {
                 }
                 FrameKind::Snapshot => state.whole = Whole::Frame(Arc::clone(&frame)),
                 FrameKind::Difference => state.whole = Whole::Outdated,
-                FrameKind::Event | FrameKind::Failure => {}
+                FrameKind::Event => {}
+                FrameKind::Failure => state.failure = Some(Arc::clone(&frame)),
             }
-            if state.waiting.len() == self.capacity {
-                state.loosen_first();
+            if frame.kind != FrameKind::Failure {
+                let readers = state.readers.len() - state.loose;
+                state.bytes += frame.bytes;
+                state.waiting.push_back(Waiting { frame, readers });
+                state.drop_taken();
             }
-            let readers = state.readers.len() - state.loose;
-            state.waiting.push_back(Waiting { frame, readers });
-            state.drop_taken();
             state.take_wakers()
         };
         wakers.into_iter().for_each(Waker::wake);
@@ -183,16 +206,20 @@ impl<P> Frames<P> {
             waiting.readers -= 1;
             let frame = Arc::clone(&waiting.frame);
             cursor.next += 1;
-            let full = state.waiting.len() == self.capacity;
+            let full = state.is_full(self.capacity);
             if place == 0 {
                 state.drop_taken();
             }
-            let room = full && state.has_room(self.capacity);
             drop(state);
-            if room {
+            if full && place == 0 {
                 self.taken.notify_one();
             }
             return Poll::Ready(Taken::Frame(frame));
+        }
+        if let Some(failure) = state.failure.clone()
+            && !std::mem::replace(&mut cursor.has_failure, true)
+        {
+            return Poll::Ready(Taken::Frame(failure));
         }
         if state.ended {
             return Poll::Ready(Taken::End);
@@ -212,29 +239,28 @@ impl<P> State<P> {
         self.first + self.waiting.len() as u64
     }
 
-    /// Whether a frame may be added although that makes some readers loose.
-    fn has_room(&self, capacity: usize) -> bool {
-        let keeping = self.readers.len() - self.loose;
-        self.waiting.len() < capacity
-            || self
-                .waiting
-                .front()
-                .is_none_or(|first| first.readers * 2 <= keeping && keeping > 1)
+    fn is_full(&self, capacity: usize) -> bool {
+        self.waiting.len() >= capacity || self.bytes >= MOST_BYTES
+    }
+
+    fn pop_first(&mut self) -> Option<Waiting<P>> {
+        let first = self.waiting.pop_front()?;
+        self.first += 1;
+        self.bytes -= first.frame.bytes;
+        Some(first)
     }
 
     fn drop_taken(&mut self) {
-        while self.waiting.front().is_some_and(|first| first.readers == 0) {
-            self.waiting.pop_front();
-            self.first += 1;
+        while (self.waiting.front()).is_some_and(|first| first.readers == 0) {
+            self.pop_first();
         }
     }
 
     /// The first frame goes, whoever has not taken it.
     fn loosen_first(&mut self) {
-        let Some(first) = self.waiting.pop_front() else {
+        let Some(first) = self.pop_first() else {
             return;
         };
-        self.first += 1;
         self.loose += first.readers;
         for waiting in &mut self.waiting {
             waiting.readers -= first.readers;
@@ -248,6 +274,7 @@ impl<P> State<P> {
         self.loose += self.waiting.back().map_or(0, |last| last.readers);
         self.first = self.end();
         self.waiting.clear();
+        self.bytes = 0;
     }
 
     /// The reader will not take what waits for it.

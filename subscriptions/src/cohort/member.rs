@@ -56,11 +56,11 @@ impl<K: Eq + Hash, P> Member<K, P> {
     pub(super) fn new(
         inner: Arc<Inner<K, P>>,
         cohort: Arc<Cohort<K, P>>,
+        (cursor, whole): (Cursor, Whole<P>),
         after: Option<Position>,
     ) -> Self {
         // From now on means from here on, although the run may begin later.
         let after = after.unwrap_or_else(|| inner.hub.published());
-        let (cursor, whole) = cohort.frames.join();
         let whole = state_to_begin_with(&cohort, whole);
         let follows = cohort.run.0.following.get().is_some();
         let mut member = Self {
@@ -79,10 +79,25 @@ impl<K: Eq + Hash, P> Member<K, P> {
         member
     }
 
-    /// Every event up to here has been handed out; `None` of a state, or before
-    /// that is known.
+    /// Every event up to here has been handed out; `None` of a state.
     pub fn seen(&self) -> Option<Position> {
-        self.last
+        match self.stage {
+            Stage::Joining { after, .. } => Some(after),
+            _ => self.last,
+        }
+    }
+
+    /// Whether what it gets first includes a position that this replica has
+    /// applied. The state that a cohort has told may be older.
+    pub fn includes(&self, position: Position) -> bool {
+        match self.cohort.run.0.following.get() {
+            // It reads the state yet.
+            None | Some(Following::Events) => true,
+            Some(Following::State) => {
+                let whole = self.whole.as_ref().and_then(|frame| frame.position);
+                whole.is_some_and(|at| at.epoch == position.epoch && at.number >= position.number)
+            }
+        }
     }
 
     fn poll_began(&mut self, cx: &mut Context<'_>) -> Poll<()> {

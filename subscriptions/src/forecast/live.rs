@@ -106,9 +106,9 @@ pub fn live(
                         untold = Touch { changes: 0, passed: untold.passed + untold.changes, ..untold };
                         continue;
                     }
-                    let told_by_itself = 1;
                     newest = untold.changed_at.or(newest);
-                    let skipped = (untold.passed + untold.changes).saturating_sub(told_by_itself);
+                    // The update stands for one of them.
+                    let skipped = (untold.passed + untold.changes).saturating_sub(1);
                     untold = Touch::default();
                     let update = if options.differences {
                         told = told.updated(&now, |start| difference.has(start));
@@ -164,9 +164,13 @@ struct Watch {
     seen: Position,
 }
 
+fn join(log: &ChangeLog, series: &SeriesKey) -> Subscriber {
+    log.hub().join(vec![Topic::ForecastsOf(series.unit)])
+}
+
 impl Watch {
     fn new(log: ChangeLog, series: SeriesKey, range: DeliveryRange) -> Self {
-        let subscriber = log.hub().join(vec![Topic::ForecastsOf(series.unit)]);
+        let subscriber = join(&log, &series);
         Self {
             seen: subscriber.joined_at(),
             log,
@@ -210,10 +214,7 @@ impl Watch {
     fn touch(&mut self, received: &Received) -> Option<Touch> {
         let Received::Event(event) = received else {
             // What was missed is in the state that is read next.
-            self.subscriber = self
-                .log
-                .hub()
-                .join(vec![Topic::ForecastsOf(self.series.unit)]);
+            self.subscriber = join(&self.log, &self.series);
             return Some(Touch {
                 changes: 1,
                 ..Touch::default()

@@ -21,7 +21,7 @@ use domain::unit::UnitKey;
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::mpsc;
 
 use recent::Recent;
@@ -213,6 +213,8 @@ impl Hub {
         }
         if !lagged.is_empty() {
             self.inner.metrics.lagged.inc_by(lagged.len() as u64);
+            // From the topics of others, too, it has to go.
+            let lagged: FxHashSet<u64> = lagged.into_iter().collect();
             state.topics.retain(|_, queues| {
                 queues.retain(|id, _| !lagged.contains(id));
                 !queues.is_empty()

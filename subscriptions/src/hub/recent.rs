@@ -15,7 +15,7 @@ pub(super) struct Recent {
 
 impl Recent {
     /// So many are remembered.
-    const MOST: usize = 4096;
+    const MOST: usize = 2048;
     /// So many are handed out at once, while publishing waits.
     const PAGE: usize = 1024;
 

@@ -4,9 +4,11 @@ import everyChange from './operations/every-change.graphql?raw';
 import knownThenAndNow from './operations/known-then-and-now.graphql?raw';
 import latestForecast from './operations/latest-forecast.graphql?raw';
 import liveCurve from './operations/live-curve.graphql?raw';
+import liveDifferences from './operations/live-differences.graphql?raw';
 import oneRun from './operations/one-run.graphql?raw';
 import portfolio from './operations/portfolio.graphql?raw';
 import providers from './operations/providers.graphql?raw';
+import rawFeed from './operations/raw-feed.graphql?raw';
 import saveForecast from './operations/save-forecast.graphql?raw';
 import units from './operations/units.graphql?raw';
 import { EXPLORER_PROVIDER, type Samples } from './samples';
@@ -120,6 +122,18 @@ export const GROUPS: { title: string; entries: Entry[] }[] = [
         explanation: 'The curve now, and whenever it changes.',
         document: liveCurve,
         variables: ({ series }) => ({ ...series, ...nextHours(24) }),
+      },
+      {
+        title: 'What is different, live',
+        explanation: 'A curve once, then only its changes.',
+        document: liveDifferences,
+        variables: ({ series }) => ({ ...series, ...nextHours(24), minDelta: 0.05 }),
+      },
+      {
+        title: 'The raw feed',
+        explanation: 'Changes of everything, for other systems.',
+        document: rawFeed,
+        variables: () => ({ entities: null }),
       },
     ],
   },

@@ -33,54 +33,71 @@ pub(super) const ONCE: [Form; 3] = [Form::Json, Form::GraphQlResponse, Form::Eve
 /// For subscriptions.
 pub(super) const STREAMS: [Form; 2] = [Form::EventStream, Form::Multipart];
 
-/// The form to answer in: the one that the client likes best, by weight and
-/// then by the order of its list; for a wildcard, and without any `Accept`, the
-/// first of `forms`. `None` when it accepts none of them.
+/// The form to answer in: the one that the client gives the most weight, of
+/// several the one that it lists first; where it only has a wildcard for them,
+/// and without any `Accept`, the first of `forms`. `None` when it accepts none.
 pub(super) fn choose(headers: &HeaderMap, forms: &[Form]) -> Option<Form> {
-    let listed: Vec<&str> = headers
+    let ranges: Vec<Range<'_>> = headers
         .get_all(header::ACCEPT)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .filter(|range| !range.trim().is_empty())
+        .map(Range::read)
         .collect();
-    if listed.is_empty() {
+    if ranges.is_empty() {
         return forms.first().copied();
     }
-    let mut best: Option<(Form, f32)> = None;
-    for range in listed {
-        let (media_type, weight) = read_range(range);
-        let found = forms
+    let mut best: Option<(Form, f32, usize)> = None;
+    for form in forms {
+        // The most specific range says what the form weighs.
+        let found = ranges
             .iter()
-            .find(|form| matches(media_type, form.media_type()));
-        if let Some(form) = found
-            && weight > best.map_or(0.0, |(_, weight)| weight)
-        {
-            best = Some((*form, weight));
+            .enumerate()
+            .filter_map(|(place, range)| Some((range.specificity(*form)?, place, range.weight)))
+            .max_by_key(|(specificity, place, _)| (*specificity, std::cmp::Reverse(*place)));
+        let Some((_, place, weight)) = found.filter(|(_, _, weight)| *weight > 0.0) else {
+            continue;
+        };
+        let is_better =
+            best.is_none_or(|(_, most, first)| weight > most || (weight == most && place < first));
+        if is_better {
+            best = Some((*form, weight, place));
         }
     }
-    best.map(|(form, _)| form)
+    best.map(|(form, ..)| form)
 }
 
-/// A media range such as `text/html;q=0.8`, and its weight.
-fn read_range(range: &str) -> (&str, f32) {
-    let mut parts = range.split(';').map(str::trim);
-    let media_type = parts.next().unwrap_or_default();
-    let weight = parts
-        .filter_map(|parameter| parameter.split_once('='))
-        .find(|(name, _)| name.trim().eq_ignore_ascii_case("q"))
-        .map_or(1.0, |(_, weight)| weight.trim().parse().unwrap_or(0.0));
-    (media_type, weight)
+/// A media range such as `text/html;q=0.8`.
+struct Range<'a> {
+    media_type: &'a str,
+    weight: f32,
 }
 
-fn matches(range: &str, (kind, sub): (&str, &str)) -> bool {
-    match range.split_once('/') {
-        Some(("*", "*")) => true,
-        Some((wanted, "*")) => wanted.eq_ignore_ascii_case(kind),
-        Some((wanted, wanted_sub)) => {
-            wanted.eq_ignore_ascii_case(kind) && wanted_sub.eq_ignore_ascii_case(sub)
+impl<'a> Range<'a> {
+    fn read(range: &'a str) -> Self {
+        let mut parts = range.split(';').map(str::trim);
+        let media_type = parts.next().unwrap_or_default();
+        let weight = parts
+            .filter_map(|parameter| parameter.split_once('='))
+            .find(|(name, _)| name.trim().eq_ignore_ascii_case("q"))
+            .map_or(1.0, |(_, weight)| weight.trim().parse().unwrap_or(0.0));
+        Self { media_type, weight }
+    }
+
+    /// How closely it names a form, if it does.
+    fn specificity(&self, form: Form) -> Option<u8> {
+        let (kind, sub) = form.media_type();
+        match self.media_type.split_once('/') {
+            Some(("*", "*")) => Some(0),
+            Some((wanted, "*")) if wanted.eq_ignore_ascii_case(kind) => Some(1),
+            Some((wanted, of))
+                if wanted.eq_ignore_ascii_case(kind) && of.eq_ignore_ascii_case(sub) =>
+            {
+                Some(2)
+            }
+            _ => None,
         }
-        None => false,
     }
 }
 
@@ -120,6 +137,21 @@ mod tests {
             ),
             ("text/html", None, None),
             ("application/json;q=0", None, None),
+            (
+                "application/json;q=0, */*",
+                Some(Form::GraphQlResponse),
+                Some(Form::EventStream),
+            ),
+            (
+                "*/*;q=0.5, text/event-stream",
+                Some(Form::EventStream),
+                Some(Form::EventStream),
+            ),
+            (
+                "multipart/mixed, text/event-stream;q=0.9",
+                Some(Form::EventStream),
+                Some(Form::Multipart),
+            ),
             (
                 "text/event-stream",
                 Some(Form::EventStream),

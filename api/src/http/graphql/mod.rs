@@ -223,6 +223,7 @@ async fn subscribe(
         );
     };
     let executor = &shared.executor;
+    let expires_at = read.viewer.expires_at;
     let begun = executor
         .subscribe(operation, read.viewer, read.last_event)
         .await;
@@ -230,6 +231,7 @@ async fn subscribe(
         metrics: executor.metrics().clone(),
         drain: shared.drain.clone(),
         heartbeat: shared.heartbeat,
+        expires_at,
     };
     match (begun, form) {
         (Ok(subscription), Form::Multipart) => {

@@ -1,6 +1,7 @@
 //! Results as they come: server-sent events (graphql-sse, distinct
 //! connections) and multipart (as Apollo Client reads it).
 
+use std::future::pending;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -97,6 +98,8 @@ pub(super) struct Connection {
     pub(super) metrics: LiveMetrics,
     pub(super) drain: Drain,
     pub(super) heartbeat: Duration,
+    /// When what its viewer was let in by expires.
+    pub(super) expires_at: Option<Instant>,
 }
 
 /// One result, then the end.
@@ -129,17 +132,26 @@ fn chunks<W: Writing>(
         let _held = connection.drain.hold();
         yield W::begin();
         let draining = connection.drain.turn();
-        tokio::pin!(draining);
+        let expiring = async {
+            match connection.expires_at {
+                Some(at) => sleep_until(at).await,
+                None => pending().await,
+            }
+        };
+        tokio::pin!(draining, expiring);
         loop {
             let beat = Instant::now() + connection.heartbeat;
             let delivery = tokio::select! {
                 biased;
-                delivery = subscription.next() => delivery,
                 // Without `complete`: the client comes back, to another replica.
                 () = &mut draining => {
                     connection.metrics.drained.inc();
+                    let seen = subscription.seen().map(|position| position.to_string());
+                    yield W::heartbeat(seen.as_deref());
                     break;
                 }
+                () = &mut expiring => break,
+                delivery = subscription.next() => delivery,
                 () = sleep_until(beat) => {
                     let seen = subscription.seen().map(|position| position.to_string());
                     yield W::heartbeat(seen.as_deref());

@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::{Client, Server};
 
 /// Pieces that messages are made of: right ones, and some that nearly are.
-const PIECES: [&str; 30] = [
+const PIECES: [&str; 32] = [
     r#"{"type":"connection_init"}"#,
     r#"{"type":"connection_init","payload":{"SmartPulse-User":"u"}}"#,
     r#"{"type":"connection_init","payload":{"SmartPulse-User":7}}"#,
@@ -43,6 +43,8 @@ const PIECES: [&str; 30] = [
     r#"{"type":"subscribe","id":"9","payload":{"query":"{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{"}}"#,
     r#"{"type":"subscribe","id":"9","payload":{"query":"\"\"\" \\ é"}}"#,
     r#"{"type":"subscribe","id":"9","payload":{"query":"é… { é }"}}"#,
+    r#"{"type":"subscribe","id":"9","payload":{"query":"subscription { changes #\r(entities: [])\n { position } }"}}"#,
+    r#"{"type":"subscribe","id":"9","payload":{"query":"{ a(b: [\"\"\"x\" [[[[[[[[[[ ...F...G...H 1...2"}}"#,
     r#"{"type":"subscribe","id":"","payload":{}}"#,
     r#"{"type":"connection_ack"}"#,
     "",
