@@ -192,15 +192,16 @@ async fn read_pages(
     until: Position,
     pages: mpsc::Sender<Result<Vec<Arc<Event>>, StreamError>>,
 ) {
-    // Whoever comes back after long may wait a little: writers may not.
-    let Ok(_turn) = log.readers().acquire().await else {
-        return;
-    };
     while last.number < until.number {
         let mut events = Vec::new();
+        // Whoever comes back after long may wait a little: writers may not.
+        let Ok(turn) = log.readers().acquire().await else {
+            return;
+        };
         let outcome = read_page(&log, &admits, &mut last, until, &mut events).await;
         // What came before a failure, or before all was void, comes all the same.
         let read = read_written(&log, &events).await;
+        drop(turn);
         let page = read.map(|()| events).map_err(StreamError::from);
         let failure = page.is_err();
         if pages.send(page).await.is_err() || failure {

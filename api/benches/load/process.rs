@@ -24,6 +24,9 @@ impl Server {
             "127.0.0.1:0",
             "--log-format",
             "json",
+            // The load's sockets answer no pings.
+            "--live-ping-seconds",
+            "86400",
         ]);
         command.args(["--database-url", url]);
         Self::start(command)

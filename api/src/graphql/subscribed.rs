@@ -105,6 +105,9 @@ impl Subscribed {
     }
 }
 
+/// The type of a subscription's root.
+const ROOT_TYPE: &str = "Subscription";
+
 /// The fields at the root, through fragments.
 fn root_fields<'a>(
     document: &'a ExecutableDocument,
@@ -118,21 +121,31 @@ fn root_fields<'a>(
                 "the field of a subscription cannot be skipped or included: it is all there is",
             ));
         }
-        let below = match &item.node {
+        let (condition, below) = match &item.node {
             Selection::Field(field) => {
                 fields.push(field);
                 continue;
             }
-            Selection::InlineFragment(fragment) => Some(&fragment.node.selection_set.node),
+            Selection::InlineFragment(fragment) => (
+                fragment.node.type_condition.as_ref(),
+                &fragment.node.selection_set.node,
+            ),
             Selection::FragmentSpread(of) => {
                 let name = &of.node.fragment_name.node;
-                let fragment = document.fragments.get(name).filter(|_| spread.insert(name));
-                fragment.map(|fragment| &fragment.node.selection_set.node)
+                let fragment = document.fragments.get(name);
+                let Some(fragment) = fragment.filter(|_| spread.insert(name)) else {
+                    continue;
+                };
+                let fragment = &fragment.node;
+                (Some(&fragment.type_condition), &fragment.selection_set.node)
             }
         };
-        if let Some(below) = below {
-            root_fields(document, below, spread, fields)?;
+        if condition.is_some_and(|of| of.node.on.node != ROOT_TYPE) {
+            return Err(ApiError::bad_input(
+                "a fragment at the root of a subscription is one on `Subscription`",
+            ));
         }
+        root_fields(document, below, spread, fields)?;
     }
     Ok(())
 }
@@ -369,7 +382,7 @@ mod tests {
             ),
             ("subscription($a: P) { a(after: $a) }", None, Some("1.5")),
             (
-                "subscription($a: P = \"1.3\") { ...F } fragment F on S { a(after: $a) }",
+                "subscription($a: P = \"1.3\") { ...F } fragment F on Subscription { a(after: $a) }",
                 Some("1.3"),
                 Some("1.5"),
             ),
@@ -392,11 +405,13 @@ mod tests {
     fn it_has_one_field() {
         for text in [
             "subscription { a b }",
-            "subscription { a ...F } fragment F on S { b }",
-            "subscription { ...F } fragment F on S { ...F }",
+            "subscription { a ...F } fragment F on Subscription { b }",
+            "subscription { ...F } fragment F on Subscription { ...F }",
             "subscription { __typename }",
             "subscription { a @include(if: true) }",
-            "subscription { ...F @skip(if: true) } fragment F on S { a }",
+            "subscription { ...F @skip(if: true) } fragment F on Subscription { a }",
+            "subscription { ...F } fragment F on Query { a }",
+            "subscription { ... on Query { a } }",
         ] {
             assert!(subscribed(text).is_err(), "{text}");
         }

@@ -227,34 +227,42 @@ impl ChangeLog {
     }
 
     async fn wait_applied(&self, wanted: Position) -> Result<(), AcknowledgeError> {
-        self.reached(wanted)
+        self.applied_within(wanted.epoch, wanted)
             .await
             .map_err(|_| AcknowledgeError::NewEpoch)
     }
 
-    /// Waits until this replica has applied a position.
+    /// Waits until this replica has applied a position that somebody has been told.
     pub async fn reached(&self, wanted: Position) -> Result<(), ExpiredError> {
-        let mut applied = self.clock().watch_applied();
-        let reached = |at: &Position| at.epoch == wanted.epoch && at.number >= wanted.number;
-        if reached(&applied.borrow()) {
+        let applied = self.applied();
+        if applied.epoch == wanted.epoch && applied.number >= wanted.number {
             return Ok(());
         }
-        // It may be another replica's, of which the tail knows nothing yet.
-        self.shared.wake_tail.notify_one();
-        let known = applied.borrow().epoch;
-        if known != wanted.epoch {
-            let expired = ExpiredError {
-                wanted,
-                current: self.applied(),
-            };
+        if applied.epoch != wanted.epoch {
             // Of a history that began just now, or of one that is over?
             match change::read_head(self.shared.db.reader()).await {
-                Ok(head) if head.epoch == wanted.epoch => {}
-                _ => return Err(expired),
+                Ok(head) if head.epoch != wanted.epoch => {
+                    return Err(ExpiredError {
+                        wanted,
+                        current: applied,
+                    });
+                }
+                // One that cannot be told just now is waited for like the first.
+                Ok(_) | Err(_) => {}
             }
         }
-        let moved_on = |at: &Position| at.epoch != known && at.epoch != wanted.epoch;
-        let last = applied.wait_for(|at| reached(at) || moved_on(at)).await;
+        // It may be another replica's, of which the tail knows nothing yet. (Of our
+        // own writes it is told with what was numbered, and need not read.)
+        self.shared.wake_tail.notify_one();
+        self.applied_within(applied.epoch, wanted).await
+    }
+
+    /// Waits for a position of this epoch, or of the one that follows it.
+    async fn applied_within(&self, known: Epoch, wanted: Position) -> Result<(), ExpiredError> {
+        let reached = |at: &Position| at.epoch == wanted.epoch && at.number >= wanted.number;
+        let is_over = |at: &Position| at.epoch != known && at.epoch != wanted.epoch;
+        let mut applied = self.clock().watch_applied();
+        let last = applied.wait_for(|at| reached(at) || is_over(at)).await;
         match last.map(|at| *at) {
             Ok(at) if reached(&at) => Ok(()),
             _ => Err(ExpiredError {

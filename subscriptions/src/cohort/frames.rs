@@ -14,7 +14,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use slab::Slab;
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{Frame, FrameKind};
 
@@ -23,6 +23,9 @@ use super::{Frame, FrameKind};
 const PATIENCE: Duration = Duration::from_millis(250);
 /// …and when most have.
 const PATIENCE_WITH_FEW: Duration = Duration::from_millis(20);
+/// So long together it waits for few, until there is room again: a reader that is
+/// always last is not to hold up the others for ever.
+const PATIENCE_WITH_FEW_IN_ALL: Duration = Duration::from_millis(200);
 /// Bytes of frames that are kept at most, whatever their number.
 const MOST_BYTES: usize = 4 << 20;
 
@@ -38,6 +41,8 @@ struct State<P> {
     first: u64,
     /// Of all that wait.
     bytes: usize,
+    /// What is left of the patience with few.
+    patience: Duration,
     readers: Slab<Option<Waker>>,
     /// Readers whose next frame is gone.
     loose: usize,
@@ -96,6 +101,7 @@ impl<P> Frames<P> {
                 waiting: VecDeque::new(),
                 first: 0,
                 bytes: 0,
+                patience: PATIENCE_WITH_FEW_IN_ALL,
                 readers: Slab::new(),
                 loose: 0,
                 whole: Whole::None,
@@ -149,14 +155,19 @@ impl<P> Frames<P> {
                 if !state.is_full(self.capacity) {
                     return;
                 }
-                let behind = state.waiting.front().map_or(0, |first| first.readers);
-                match behind * 2 > state.readers.len() - state.loose {
+                match state.most_are_behind() {
                     true => PATIENCE,
-                    false => PATIENCE_WITH_FEW,
+                    false => PATIENCE_WITH_FEW.min(state.patience),
                 }
             };
-            if timeout(patience, taken).await.is_err() {
-                self.state.lock().loosen_first();
+            let began = Instant::now();
+            let timed_out = timeout(patience, taken).await.is_err();
+            let mut state = self.state.lock();
+            if patience < PATIENCE {
+                state.patience = state.patience.saturating_sub(began.elapsed());
+            }
+            if timed_out {
+                state.loosen_first();
             }
         }
     }
@@ -174,6 +185,9 @@ impl<P> Frames<P> {
                 FrameKind::Difference => state.whole = Whole::Outdated,
                 FrameKind::Event => {}
                 FrameKind::Failure => state.failure = Some(Arc::clone(&frame)),
+            }
+            if state.waiting.is_empty() {
+                state.patience = PATIENCE_WITH_FEW_IN_ALL;
             }
             if frame.kind != FrameKind::Failure {
                 let readers = state.readers.len() - state.loose;
@@ -237,6 +251,11 @@ impl<P> Frames<P> {
 impl<P> State<P> {
     fn end(&self) -> u64 {
         self.first + self.waiting.len() as u64
+    }
+
+    fn most_are_behind(&self) -> bool {
+        let behind = self.waiting.front().map_or(0, |first| first.readers);
+        behind * 2 > self.readers.len() - self.loose
     }
 
     fn is_full(&self, capacity: usize) -> bool {
