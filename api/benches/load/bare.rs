@@ -6,7 +6,6 @@ use axum::body::Bytes;
 use axum::extract::ws::{Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
 use axum::http::header;
 use axum::routing::{get, post};
-use axum::serve::ListenerExt;
 use tokio::sync::broadcast;
 
 /// Answers every POST to `/graphql` with the given body.
@@ -85,8 +84,6 @@ fn run(app: impl FnOnce() -> Router) {
         let address = listener.local_addr().expect("an address");
         eprintln!("{{\"address\":\"http://{address}\"}}");
         eprintln!("{{\"message\":\"ready\"}}");
-        // The same socket options as ours: what is live is not to wait for more.
-        let listener = listener.tap_io(|stream| stream.set_nodelay(true).expect("a socket"));
         axum::serve(listener, app).await.expect("serving");
     });
 }

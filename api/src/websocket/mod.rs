@@ -21,8 +21,9 @@ pub(crate) use session::SocketSettings;
 
 /// A connection mostly waits: small buffers, of which there are thousands.
 const READ_BUFFER: usize = 1024;
-/// What is written together is small, or large by itself.
-const WRITE_BUFFER: usize = 4096;
+/// A burst is written in few pieces: each costs more than what is in it. The
+/// buffer is only as large as what was written together.
+const WRITE_BUFFER: usize = 16 << 10;
 
 /// `GET /graphql/ws`
 pub(crate) async fn upgrade(

@@ -81,6 +81,7 @@ impl Sequencer {
         };
         // Read before the tick begins: whoever counts up later waits for the next.
         let covered = self.shared.requested.load(Ordering::SeqCst);
+        self.crowded = covered - self.shared.ticked.borrow().covered > 1;
         let began = Instant::now();
         let Some(tick) = change::tick(&self.shared.db, mode).await? else {
             return Ok(());
