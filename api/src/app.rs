@@ -243,32 +243,30 @@ impl App {
             // Whoever asks meanwhile is still told that this replica is not ready.
             drop(tokio::time::timeout(patience, drain.done()).await);
         });
+        let (begun, drain) = (self.drain.begun().clone(), self.drain.clone());
+        let serve = async {
+            let served = server.await;
+            // It may have failed before anybody asked it to stop.
+            drain.begin();
+            drain.done().await;
+            served
+        };
         // One deadline for all that others hold open.
-        let begun = self.drain.begun().clone();
         let deadline = async {
             begun.cancelled().await;
             sleep(patience + STOP_PATIENCE).await;
         };
-        tokio::pin!(deadline);
         let served = tokio::select! {
-            served = server.into_future() => served,
-            () = &mut deadline => {
-                tracing::warn!("requests did not end in time");
+            served = serve => served,
+            () = deadline => {
+                tracing::warn!("requests or connections did not end in time");
                 Ok(())
             }
-        };
-        self.drain.begin();
-        let drained = tokio::select! {
-            () = self.drain.done() => true,
-            () = &mut deadline => false,
         };
         stop_workers.cancel();
         supervisor.join(STOP_PATIENCE).await;
         self.log.database().close().await?;
         served.context("the server failed")?;
-        if !drained {
-            tracing::warn!("connections did not close in time");
-        }
         tracing::info!("stopped");
         Ok(())
     }

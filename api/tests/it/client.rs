@@ -9,6 +9,10 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
+pub(crate) const SAVE_HOUR: &str =
+    "mutation($mwh: [Float]!) { saveForecasts(input: { runs: [{ unit: \"plant:1\", provider: \"p\",
+    resolution: PT1H, start: \"2024-05-01T00:00:00Z\", values: $mwh }] }) { position } }";
+
 #[derive(Clone)]
 pub(crate) struct Client {
     http: reqwest::Client,
@@ -25,6 +29,10 @@ impl Client {
 
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     pub(crate) fn http(&self) -> &reqwest::Client {
@@ -67,6 +75,13 @@ impl Client {
         )
         .await["upsertProviders"]["position"]
             .take()
+    }
+
+    /// Saves the first hour of May 2024 of `plant:1`; the change's position.
+    pub(crate) async fn save_hour(&self, mwh: u32) -> String {
+        let saved = self.data(SAVE_HOUR, json!({ "mwh": [mwh] })).await;
+        let position = saved["saveForecasts"]["position"].as_str();
+        position.unwrap().to_owned()
     }
 
     /// Opens a graphql-transport-ws connection and subscribes.

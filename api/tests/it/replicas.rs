@@ -4,25 +4,14 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::client::{Client, code};
+use crate::client::{Client, SAVE_HOUR, code};
 use crate::server::{Kind, Process};
 use crate::wait::soon;
 
 const CHANGED: &str =
     "subscription($after: Position) { forecastChanged(after: $after) { position } }";
-const SAVE: &str =
-    "mutation($mwh: [Float]!) { saveForecasts(input: { runs: [{ unit: \"plant:1\", provider: \"p\",
-    resolution: PT1H, start: \"2024-05-01T00:00:00Z\", values: $mwh }] }) { position } }";
 const VALUE: &str = "{ forecast(unit: \"plant:1\", provider: \"p\", resolution: PT1H,
     from: \"2024-05-01T00:00:00Z\", to: \"2024-05-01T01:00:00Z\") { values } }";
-
-async fn save(client: &Client, mwh: u32) -> String {
-    let saved = client.data(SAVE, json!({ "mwh": [mwh] })).await;
-    saved["saveForecasts"]["position"]
-        .as_str()
-        .unwrap()
-        .to_owned()
-}
 
 fn number(position: &str) -> u64 {
     position.split_once('.').unwrap().1.parse().unwrap()
@@ -86,7 +75,7 @@ async fn clients_of_a_killed_replica_go_on_with_the_other() {
     writer.spawn(async move {
         let mut mwh = 0;
         while client
-            .try_graphql(SAVE, json!({ "mwh": [mwh] }))
+            .try_graphql(SAVE_HOUR, json!({ "mwh": [mwh] }))
             .await
             .is_ok()
         {
@@ -95,13 +84,13 @@ async fn clients_of_a_killed_replica_go_on_with_the_other() {
         mwh
     });
     for mwh in 0..60 {
-        save(&second.client, mwh).await;
+        second.client.save_hour(mwh).await;
     }
     first.kill();
     assert!(writer.join_next().await.unwrap().unwrap() > 0);
     let mut last = 0;
     for mwh in 0..30 {
-        last = number(&save(&second.client, mwh).await);
+        last = number(&second.client.save_hour(mwh).await);
     }
     finished.send_replace(Some(last));
     for seen in followers.join_all().await {
@@ -119,7 +108,7 @@ async fn a_read_with_a_position_is_never_older_on_another_replica() {
     );
     first.client.prepare(1).await;
     for mwh in 0..20u32 {
-        let position = save(&first.client, mwh).await;
+        let position = first.client.save_hour(mwh).await;
         let http = second.client.http().post(second.client.url("/graphql"));
         // By header and by extension, in turn.
         let request = if mwh % 2 == 0 {

@@ -215,7 +215,11 @@ pub(crate) struct Process {
 impl Process {
     /// Starts it and waits until it says that it is ready.
     pub(crate) fn start(url: &str) -> Self {
-        Self::launch(binary().args(["serve", "--database-url", url]))
+        Self::start_with(url, &[])
+    }
+
+    pub(crate) fn start_with(url: &str, more: &[&str]) -> Self {
+        Self::launch(binary().args(["serve", "--database-url", url]).args(more))
     }
 
     /// The same in a folder, with what is built in.

@@ -3,6 +3,8 @@
 //! and by npm's clients in `interop`.
 
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 use crate::client::{Client, code};
 use crate::server::{Kind, Process, TestServer, on_both, run_sql, started};
@@ -17,18 +19,6 @@ on_both!(
 
 const CHANGED: &str =
     "subscription($after: Position) { forecastChanged(after: $after) { position points { mwh } } }";
-const SAVE: &str =
-    "mutation($mwh: [Float]!) { saveForecasts(input: { runs: [{ unit: \"plant:1\", provider: \"p\",
-    resolution: PT1H, start: \"2024-05-01T00:00:00Z\", values: $mwh }] }) { position } }";
-
-async fn save(client: &Client, mwh: u32) -> String {
-    let saved = client.data(SAVE, json!({ "mwh": [mwh] })).await;
-    saved["saveForecasts"]["position"]
-        .as_str()
-        .unwrap()
-        .to_owned()
-}
-
 async fn operations(client: &Client, count: u32) {
     eventually("subscriptions stand", async || {
         let now = client.metric("smartpulse_live_operations").await;
@@ -41,7 +31,7 @@ async fn an_event_stream_goes_on_after_the_last_event_id(kind: Kind) {
     let (_database, server) = started(kind).await;
     let client = &server.client;
     let start = client.prepare(1).await;
-    let first = save(client, 1).await;
+    let first = client.save_hour(1).await;
     let variables = json!({ "after": start });
     let mut stream = client
         .event_stream(CHANGED, variables.clone(), None)
@@ -53,12 +43,12 @@ async fn an_event_stream_goes_on_after_the_last_event_id(kind: Kind) {
     let event = soon("an event", stream.event()).await.unwrap();
     assert_eq!(event.event.as_deref(), Some("next"));
     assert_eq!(event.id.as_deref(), Some(first.as_str()));
-    let second = save(client, 2).await;
+    let second = client.save_hour(2).await;
     let event = soon("an event", stream.event()).await.unwrap();
     assert_eq!(event.id.as_deref(), Some(second.as_str()));
     drop(stream);
     operations(client, 0).await;
-    let (third, fourth) = (save(client, 3).await, save(client, 4).await);
+    let (third, fourth) = (client.save_hour(3).await, client.save_hour(4).await);
     // Over what the document says, which is where it once began.
     let mut stream = client
         .event_stream(CHANGED, variables.clone(), Some(&second))
@@ -84,7 +74,7 @@ async fn equal_subscriptions_share_one_execution_over_all_transports(kind: Kind)
     let (_database, server) = started(kind).await;
     let client = &server.client;
     let start = client.prepare(1).await;
-    save(client, 1).await;
+    client.save_hour(1).await;
     let mut now = client.subscribe(CHANGED, json!({})).await;
     // Laid out otherwise, with a variable that nobody declared, from another
     // position, by another transport: the same.
@@ -105,7 +95,7 @@ async fn equal_subscriptions_share_one_execution_over_all_transports(kind: Kind)
     operations(client, 3).await;
     assert_eq!(client.metric("smartpulse_live_cohorts").await, 1.0);
     let made = client.metric("smartpulse_live_frames_total").await;
-    save(client, 2).await;
+    client.save_hour(2).await;
     let mut texts = Vec::new();
     for socket in [&mut now, &mut later] {
         texts.push(soon("a change", socket.next()).await.unwrap());
@@ -125,7 +115,7 @@ async fn every_payload_says_how_fresh_it_is(kind: Kind) {
     let (_database, server) = started(kind).await;
     let client = &server.client;
     let start = client.prepare(1).await;
-    let saved = save(client, 1).await;
+    let saved = client.save_hour(1).await;
     let mut socket = client.subscribe(CHANGED, json!({ "after": start })).await;
     let payload = soon("a change", socket.next()).await.unwrap();
     let extensions = payload["extensions"].as_object().unwrap();
@@ -145,7 +135,7 @@ async fn an_event_of_what_is_gone_is_told_with_its_error(kind: Kind) {
     let (database, server) = started(kind).await;
     let client = &server.client;
     let start = client.prepare(1).await;
-    let saved = save(client, 1).await;
+    let saved = client.save_hour(1).await;
     run_sql(
         database.url(),
         "DELETE FROM forecast_curve; DELETE FROM series; DELETE FROM unit;",
@@ -275,7 +265,7 @@ async fn a_part_of_a_multipart_answer_ends_with_its_boundary() {
     let (_database, server) = started(Kind::Sqlite).await;
     let client = &server.client;
     let start = client.prepare(1).await;
-    save(client, 1).await;
+    client.save_hour(1).await;
     let mut response = client
         .http()
         .post(client.url("/graphql"))
@@ -383,6 +373,50 @@ async fn a_real_socket_is_closed_with_its_code() {
     server.stop().await;
 }
 
+/// A request that never ends holds up a stop, but not for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_does_not_wait_for_ever() {
+    let database = Kind::Sqlite.database().await;
+    let server = Process::start_with(
+        database.url(),
+        &["--live-drain-seconds", "0", "--live-write-seconds", "600"],
+    );
+    let client = server.client.clone();
+    let start = client.prepare(1).await;
+    // A body of which nothing comes, and a stream that nobody reads.
+    let mut line = TcpStream::connect(client.address()).await.unwrap();
+    let head = "POST /graphql HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{";
+    line.write_all(head.as_bytes()).await.unwrap();
+    let stream = client
+        .event_stream(CHANGED, json!({ "after": start }), None)
+        .await
+        .unwrap();
+    operations(&client, 1).await;
+    // More than a connection takes that nobody reads: months of quarter hours.
+    let month = json!({ "unit": "plant:1", "provider": "p", "resolution": "PT15M",
+        "start": "2024-05-01T00:00:00Z", "values": vec![1; 31 * 96] });
+    let save = "mutation($runs: [ForecastRunInput!]!) { saveForecasts(input: { runs: $runs }) { position } }";
+    client.data(save, json!({ "runs": vec![month; 300] })).await;
+    let (mut last, mut same) = (0.0, 0);
+    eventually("nothing more is taken", async || {
+        let now = client
+            .metric("smartpulse_live_frames_delivered_total")
+            .await;
+        same = if now == last && now > 0.0 {
+            same + 1
+        } else {
+            0
+        };
+        last = now;
+        (same == 20).then_some(())
+    })
+    .await;
+    assert!(last < 300.0, "all was taken");
+    let ended = tokio::task::spawn_blocking(move || server.terminate());
+    assert!(soon("the exit", ended).await.unwrap().success());
+    drop((line, stream));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_sends_sockets_away_to_come_back() {
     let database = Kind::Sqlite.database().await;
@@ -394,7 +428,7 @@ async fn a_stop_sends_sockets_away_to_come_back() {
         .event_stream(CHANGED, json!({ "after": start }), None)
         .await
         .unwrap();
-    let saved = save(&client, 1).await;
+    let saved = client.save_hour(1).await;
     soon("a change", socket.data()).await;
     soon("a change", stream.result()).await;
     let ended = tokio::task::spawn_blocking(move || server.terminate());
