@@ -107,7 +107,7 @@ pub struct CohortMetrics {
     pub delivered: Counter,
     /// Members that did not keep up.
     pub lagged: Counter,
-    /// Members that began after a position, and those that found it expired.
+    /// Members that began after a position.
     pub resumed: Counter,
 }
 

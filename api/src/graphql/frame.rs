@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use async_graphql::{Response, ServerError};
+use async_graphql::{Response, ServerError, Value};
 use subscriptions::cohort::{Frame, FrameKind};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -99,6 +99,12 @@ impl Failure {
                 .unwrap_or_else(|_| String::from("[]"))
                 .into(),
         }
+    }
+
+    /// Of a response that has nothing but errors.
+    pub(crate) fn of(response: &Response) -> Option<Self> {
+        let is_failure = response.data == Value::Null && !response.errors.is_empty();
+        is_failure.then(|| Self::new(&response.errors))
     }
 
     /// The errors as a whole result.

@@ -441,8 +441,8 @@ fn broken(error: &impl std::fmt::Display) -> End {
 
 /// The messages of an answer: a result, or an error of what is not valid.
 fn answer(id: &Id, response: &Response) -> (String, Option<String>) {
-    if response.data == async_graphql::Value::Null && !response.errors.is_empty() {
-        return failed(id, &Failure::new(&response.errors));
+    if let Some(failure) = Failure::of(response) {
+        return failed(id, &failure);
     }
     match serde_json::to_string(response) {
         Ok(json) => {

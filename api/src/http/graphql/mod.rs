@@ -202,8 +202,8 @@ async fn answer(shared: &Shared, operation: Operation, viewer: Viewer, form: For
     if form != Form::EventStream {
         return respond(response, form);
     }
-    if response.data == async_graphql::Value::Null && !response.errors.is_empty() {
-        return stream::failed::<EventStream>(&Failure::new(&response.errors));
+    if let Some(failure) = Failure::of(&response) {
+        return stream::failed::<EventStream>(&failure);
     }
     match serde_json::to_string(&response) {
         Ok(result) => stream::once::<EventStream>(&result),
