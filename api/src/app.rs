@@ -11,6 +11,7 @@ use domain::cache::Clock;
 use domain::change;
 use domain::database::Database;
 use domain::forecast::{self, Forecasts};
+use domain::idempotency;
 use migration::{Migrator, MigratorTrait};
 use sea_orm::{DbBackend, DbErr};
 use subscriptions::change_log::{self, ChangeLog, ChangeLogMetrics};
@@ -309,7 +310,7 @@ async fn retain(
         if pruned == change::PAGE {
             continue;
         }
-        forecast::forget_idempotency_keys(&db, now).await?;
+        idempotency::forget(&db, now).await?;
         tokio::select! {
             () = stop.cancelled() => {}
             () = sleep(RETENTION_INTERVAL) => {}

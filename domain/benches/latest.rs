@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, criterion_group, criterion_main};
+use domain::Patch;
 use domain::cache::{CacheSettings, Clock};
 use domain::change::{self, Change, Epoch, ForecastChange, Operation, Position, Subject};
 use domain::database::{Database, DatabaseSettings};
@@ -14,7 +15,7 @@ use domain::forecast::{
     SaveRequest, SeriesKey, View,
 };
 use domain::provider::{self, ProviderUpsert};
-use domain::unit::{self, Patch, UnitKey, UnitType, UnitUpsert};
+use domain::unit::{self, UnitKey, UnitType, UnitUpsert};
 use futures_util::FutureExt;
 use migration::testing::{POSTGRES_VARIABLE, TestDatabase};
 use sea_orm::DbBackend;

@@ -41,9 +41,10 @@ use std::fmt::Display;
 use std::path::Path;
 use std::str::FromStr;
 
+use domain::Patch;
 use domain::forecast::{Resolution, SeriesKey};
 use domain::provider::{ProviderKey, ProviderUpsert};
-use domain::unit::{Patch, UnitKey, UnitUpsert};
+use domain::unit::{UnitKey, UnitUpsert};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 

@@ -29,11 +29,12 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use domain::Patch;
 use domain::change;
 use domain::database::Database;
 use domain::forecast::{self, ForecastError, NewRun, SaveRequest, Written};
 use domain::provider::{self, ProviderUpsert};
-use domain::unit::{self, Patch, UnitUpsert};
+use domain::unit::{self, UnitUpsert};
 use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 use sea_orm::DatabaseTransaction;
 use time::OffsetDateTime;

@@ -18,9 +18,7 @@ pub use curve::{Curve, Point};
 pub use day::{Day, DeliveryRange, RangeError};
 pub use overlay::{DayCurve, Overlay, Source, Version};
 pub use resolution::{ParseResolutionError, Resolution};
-pub use save::{
-    NewRun, RunValues, SaveRequest, Saved, Written, forget_idempotency_keys, save, write,
-};
+pub use save::{NewRun, RunValues, SaveRequest, Saved, Written, save, write};
 pub use series::SeriesKey;
 pub use store::{DayHistory, RunDay, run, written};
 pub use view::{DayKey, Forecasts, ForecastsSettings, View};
@@ -33,6 +31,7 @@ use time::OffsetDateTime;
 
 use crate::Violation;
 use crate::cache::LoadError;
+use crate::idempotency::ClaimError;
 use crate::provider::ProviderKey;
 use crate::unit::UnitKey;
 
@@ -62,7 +61,7 @@ pub enum ForecastError {
     UnknownRun(i64),
     #[error(transparent)]
     Range(#[from] RangeError),
-    #[error("this idempotency key was used for another save within the last 24 hours")]
+    #[error("this idempotency key was used for another request within the last 24 hours")]
     IdempotencyConflict,
     #[error("the database failed")]
     Database(#[source] Arc<DbErr>),
@@ -73,6 +72,15 @@ pub enum ForecastError {
 impl From<DbErr> for ForecastError {
     fn from(error: DbErr) -> Self {
         Self::Database(Arc::new(error))
+    }
+}
+
+impl From<ClaimError> for ForecastError {
+    fn from(error: ClaimError) -> Self {
+        match error {
+            ClaimError::Conflict => Self::IdempotencyConflict,
+            ClaimError::Database(error) => error.into(),
+        }
     }
 }
 

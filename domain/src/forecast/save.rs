@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, Statement};
+use sea_orm::DatabaseTransaction;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use time::{Duration, OffsetDateTime};
@@ -13,7 +13,8 @@ use super::store::{NewVersion, RunRows};
 use super::{Day, DeliveryRange, ForecastError, Resolution, SeriesKey, series, store};
 use crate::Violation;
 use crate::change::{self, Receipt};
-use crate::database::{Database, instant};
+use crate::database::Database;
+use crate::idempotency;
 use crate::provider::{self, ProviderKey};
 use crate::unit::{self, UnitKey};
 
@@ -60,8 +61,6 @@ pub struct Saved {
     pub receipt: Receipt,
 }
 
-/// How long an idempotency key is kept.
-const IDEMPOTENCY_SPAN: Duration = Duration::hours(24);
 /// No unit produces more than this in a delivery period, in MWh.
 const MOST_MWH: f64 = 1e12;
 
@@ -121,7 +120,8 @@ async fn write_checked(
 ) -> Result<Written, ForecastError> {
     let values = days.iter().flatten().map(NewVersion::filled).sum();
     if let Some(key) = &request.idempotency_key
-        && let Some(answered) = claim(txn, viewer, key, &fingerprint(request), now).await?
+        && let Some(answered) =
+            idempotency::claim::<Answer>(txn, viewer, key, &fingerprint(request), now).await?
     {
         return Ok(Written {
             run_ids: answered.run_ids,
@@ -148,7 +148,7 @@ async fn write_checked(
         let answer = Answer {
             run_ids: run_ids.clone(),
         };
-        remember(txn, viewer, key, &answer).await?;
+        idempotency::remember(txn, viewer, key, &answer).await?;
     }
     Ok(Written { run_ids, values })
 }
@@ -175,13 +175,8 @@ fn check(
     if request.runs.is_empty() {
         violations.push(Violation::new("runs", "give at least one run"));
     }
-    if let Some(key) = &request.idempotency_key
-        && (!(1..=200).contains(&key.chars().count()) || key.contains(char::is_control))
-    {
-        violations.push(Violation::new(
-            "idempotencyKey",
-            "an idempotency key has 1 to 200 characters, no control characters",
-        ));
+    if let Some(key) = &request.idempotency_key {
+        violations.extend(idempotency::fault_of_key(key));
     }
     let mut days = Vec::with_capacity(request.runs.len());
     for (i, run) in request.runs.iter().enumerate() {
@@ -424,95 +419,5 @@ fn fingerprint(request: &SaveRequest) -> String {
             RunValues::Unclear(message) => field(message.as_bytes()),
         }
     }
-    use std::fmt::Write;
-    digest
-        .finalize()
-        .iter()
-        .fold(String::new(), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
-}
-
-/// Takes the key for this request, or says what it was answered before. A
-/// concurrent twin waits here until the first has committed.
-async fn claim(
-    txn: &DatabaseTransaction,
-    viewer: &str,
-    key: &str,
-    fingerprint: &str,
-    now: OffsetDateTime,
-) -> Result<Option<Answer>, ForecastError> {
-    let backend = txn.get_database_backend();
-    let execute = |sql: &str, values: Vec<sea_orm::Value>| {
-        txn.execute_raw(Statement::from_sql_and_values(backend, sql, values))
-    };
-    execute(
-        "DELETE FROM idempotency_key WHERE viewer = $1 AND key = $2 AND created_at <= $3",
-        vec![
-            viewer.into(),
-            key.into(),
-            instant(backend, now - IDEMPOTENCY_SPAN),
-        ],
-    )
-    .await?;
-    let claimed = execute(
-        "INSERT INTO idempotency_key (viewer, key, request_hash, response, created_at) \
-         VALUES ($1, $2, $3, '', $4) ON CONFLICT DO NOTHING",
-        vec![
-            viewer.into(),
-            key.into(),
-            fingerprint.into(),
-            instant(backend, now),
-        ],
-    )
-    .await?;
-    if claimed.rows_affected() == 1 {
-        return Ok(None);
-    }
-    let row = txn
-        .query_one_raw(Statement::from_sql_and_values(
-            backend,
-            "SELECT request_hash, response FROM idempotency_key WHERE viewer = $1 AND key = $2",
-            [viewer.into(), key.into()],
-        ))
-        .await?
-        .ok_or_else(|| DbErr::RecordNotFound("an idempotency key that was just there".into()))?;
-    let hash: String = row.try_get("", "request_hash")?;
-    if hash != fingerprint {
-        return Err(ForecastError::IdempotencyConflict);
-    }
-    let response: String = row.try_get("", "response")?;
-    let answer = serde_json::from_str(&response).map_err(|error| DbErr::Json(error.to_string()))?;
-    Ok(Some(answer))
-}
-
-async fn remember(
-    txn: &DatabaseTransaction,
-    viewer: &str,
-    key: &str,
-    answer: &Answer,
-) -> Result<(), DbErr> {
-    let response = serde_json::to_string(answer).map_err(|error| DbErr::Json(error.to_string()))?;
-    txn.execute_raw(Statement::from_sql_and_values(
-        txn.get_database_backend(),
-        "UPDATE idempotency_key SET response = $3 WHERE viewer = $1 AND key = $2",
-        [viewer.into(), key.into(), response.into()],
-    ))
-    .await?;
-    Ok(())
-}
-
-/// Forgets idempotency keys that are older than a day. Returns how many went.
-pub async fn forget_idempotency_keys(db: &Database, now: OffsetDateTime) -> Result<u64, DbErr> {
-    let backend = db.backend();
-    let gone = db
-        .writer()
-        .execute_raw(Statement::from_sql_and_values(
-            backend,
-            "DELETE FROM idempotency_key WHERE created_at <= $1",
-            [instant(backend, now - IDEMPOTENCY_SPAN)],
-        ))
-        .await?;
-    Ok(gone.rows_affected())
+    idempotency::hex(&digest.finalize())
 }

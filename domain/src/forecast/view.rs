@@ -239,6 +239,8 @@ impl Forecasts {
         let number = change.position.number;
         match &change.subject {
             Subject::Everything => self.clock.invalidate_all(number),
+            // Nothing of them is kept.
+            Subject::Notification(_) => {}
             Subject::Unit(key) => {
                 self.clock.invalidate(Units::tag(key), number);
             }

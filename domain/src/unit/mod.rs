@@ -10,7 +10,7 @@ use sea_orm::DbErr;
 use thiserror::Error;
 use time::OffsetDateTime;
 
-use crate::Violation;
+use crate::{Patch, Violation};
 
 /// What produces: a plant, a group of units, a company.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,15 +41,6 @@ impl Unit {
             .find(|capacity| capacity.valid_from <= at)
             .map(|capacity| capacity.capacity_mw)
     }
-}
-
-/// A field of an upsert: left as it is, cleared, or set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Patch<T> {
-    #[default]
-    Keep,
-    Clear,
-    Set(T),
 }
 
 /// What to write of a unit.

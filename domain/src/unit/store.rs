@@ -11,11 +11,11 @@ use sea_orm::{
 };
 use time::OffsetDateTime;
 
-use super::{Capacity, Patch, Unit, UnitError, UnitKey, UnitType, UnitUpsert};
-use crate::Violation;
+use super::{Capacity, Unit, UnitError, UnitKey, UnitType, UnitUpsert};
 use crate::change::{self, Receipt};
 use crate::database::{Database, instant};
 use crate::violation::fault_of_name;
+use crate::{Patch, Violation};
 
 /// Which units; what is absent matches all.
 #[derive(Debug, Clone, Default)]

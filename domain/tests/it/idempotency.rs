@@ -137,7 +137,7 @@ async fn old_keys_are_forgotten(db: TestDb) {
     save(&db, "anna", &request("new", 1.0), later)
         .await
         .unwrap();
-    let gone = forecast::forget_idempotency_keys(&db.db, later).await;
+    let gone = domain::idempotency::forget(&db.db, later).await;
     assert_eq!(gone.unwrap(), 1);
     assert_eq!(db.count("idempotency_key WHERE key = 'new'").await, 1);
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use domain::Patch;
 use domain::cache::{CacheSettings, Clock};
 use domain::change::{self, Change, Subject};
 use domain::database::{Database, DatabaseSettings};
@@ -11,7 +12,7 @@ use domain::forecast::{
     RunValues, SaveRequest, Saved, SeriesKey, View,
 };
 use domain::provider::{self, ProviderUpsert};
-use domain::unit::{self, Patch, UnitKey, UnitUpsert};
+use domain::unit::{self, UnitKey, UnitUpsert};
 use migration::testing::TestDatabase;
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement};
 use time::OffsetDateTime;

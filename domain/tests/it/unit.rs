@@ -1,9 +1,8 @@
 //! Units are written all or none, and listed by pages.
 
+use domain::Patch;
 use domain::change::{Operation, Receipt, Subject};
-use domain::unit::{
-    self, Patch, Unit, UnitError, UnitFilter, UnitKey, UnitSort, UnitType, UnitUpsert,
-};
+use domain::unit::{self, Unit, UnitError, UnitFilter, UnitKey, UnitSort, UnitType, UnitUpsert};
 use time::OffsetDateTime;
 use time::macros::datetime;
 

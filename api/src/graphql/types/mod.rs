@@ -9,7 +9,8 @@ pub(super) mod scalar;
 pub(super) mod unit;
 pub(super) mod viewer;
 
-use async_graphql::{ID, Interface};
+use async_graphql::{ID, Interface, MaybeUndefined};
+use domain::Patch;
 
 use forecast::ForecastRun;
 use provider::Provider;
@@ -27,4 +28,13 @@ pub(super) enum Node {
 /// Splits a global id such as `unit:plant:12345` into its kind and key.
 pub(super) fn split_id(id: &ID) -> Option<(&str, &str)> {
     id.split_once(':')
+}
+
+/// A field of an upsert: absent it is left as it is, null clears it.
+fn patch<T, U>(field: MaybeUndefined<T>, map: impl Fn(T) -> U) -> Patch<U> {
+    match field {
+        MaybeUndefined::Undefined => Patch::Keep,
+        MaybeUndefined::Null => Patch::Clear,
+        MaybeUndefined::Value(value) => Patch::Set(map(value)),
+    }
 }

@@ -6,6 +6,7 @@ use async_graphql::{Context, Enum, ID, InputObject, MaybeUndefined, Object, Simp
 use domain::unit as domain_unit;
 use time::OffsetDateTime;
 
+use super::patch;
 use super::scalar::{Position, UnitKey, UnitType};
 use crate::graphql::log;
 
@@ -143,13 +144,6 @@ pub(crate) struct UpsertUnitsPayload {
 
 impl From<UnitInput> for domain_unit::UnitUpsert {
     fn from(input: UnitInput) -> Self {
-        fn patch<T, U>(field: MaybeUndefined<T>, map: impl Fn(T) -> U) -> domain_unit::Patch<U> {
-            match field {
-                MaybeUndefined::Undefined => domain_unit::Patch::Keep,
-                MaybeUndefined::Null => domain_unit::Patch::Clear,
-                MaybeUndefined::Value(value) => domain_unit::Patch::Set(map(value)),
-            }
-        }
         Self {
             key: input.key.0,
             name: patch(input.name, |name| name),
