@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{
-    ConnectOptions, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
-    SqliteTransactionMode, TransactionOptions, TransactionTrait, Value,
+    ConnectOptions, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
+    SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait, Value,
 };
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
@@ -120,6 +120,39 @@ pub fn instant(backend: DbBackend, at: OffsetDateTime) -> Value {
         DbBackend::Sqlite => sqlite_instant(at).into(),
         _ => at.into(),
     }
+}
+
+/// A statement with its parameters, `$1` and so on.
+pub(crate) fn sql(
+    db: &impl ConnectionTrait,
+    text: impl Into<String>,
+    values: impl IntoIterator<Item = Value>,
+) -> Statement {
+    Statement::from_sql_and_values(db.get_database_backend(), text, values)
+}
+
+/// The texts of a JSON array that is bound as a parameter, as a subquery: one
+/// statement for any number of them.
+pub(crate) fn texts(backend: DbBackend, parameter: &str) -> String {
+    match backend {
+        DbBackend::Sqlite => format!("(SELECT value FROM json_each({parameter}))"),
+        _ => format!("(SELECT json_array_elements_text({parameter}::json))"),
+    }
+}
+
+/// The numbers of a JSON array that is bound as a parameter, as a subquery.
+pub(crate) fn numbers(backend: DbBackend, parameter: &str) -> String {
+    match backend {
+        DbBackend::Sqlite => format!("(SELECT value FROM json_each({parameter}))"),
+        _ => format!("(SELECT json_array_elements_text({parameter}::json)::bigint)"),
+    }
+}
+
+/// A list as the parameter of [`texts`] or [`numbers`].
+pub(crate) fn json_list<T: serde::Serialize>(items: &[T]) -> Value {
+    serde_json::to_string(items)
+        .unwrap_or_else(|error| unreachable!("texts and numbers are JSON: {error}"))
+        .into()
 }
 
 /// An instant as SQLite keeps it.

@@ -8,8 +8,13 @@ pub mod cache;
 pub mod change;
 pub mod database;
 pub mod forecast;
+pub mod idempotency;
+pub mod notification;
+mod patch;
 pub mod provider;
+pub mod server_secret;
 pub mod unit;
 mod violation;
 
+pub use patch::Patch;
 pub use violation::Violation;

@@ -21,6 +21,11 @@ pub struct Model {
     /// The touched delivery range, half-open, within one UTC month.
     pub range_start: Option<TimeDateTimeWithTimeZone>,
     pub range_end: Option<TimeDateTimeWithTimeZone>,
+    pub notification_id: Option<i64>,
+    /// Whose; of a notification for several, null.
+    pub user_id: Option<i64>,
+    /// The instant that the touched rows of the user were marked with.
+    pub marked_at: Option<TimeDateTimeWithTimeZone>,
     pub changed_at: TimeDateTimeWithTimeZone,
 }
 

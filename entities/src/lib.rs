@@ -5,11 +5,23 @@
 //! rows with instants are therefore written there, and read through these.
 
 pub mod change;
+pub mod delivery;
+pub mod endpoint;
 pub mod forecast_curve;
 pub mod forecast_run;
 pub mod idempotency_key;
+pub mod notification;
+pub mod notification_attachment;
+pub mod notification_preference;
+pub mod notification_recipient;
+pub mod notification_throttle;
 pub mod provider;
 pub mod series;
+pub mod server_secret;
 pub mod tick;
+pub mod topic_subscription;
 pub mod unit;
 pub mod unit_capacity;
+pub mod user_account;
+pub mod user_group;
+pub mod user_group_member;

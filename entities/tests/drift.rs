@@ -3,8 +3,10 @@
 #![cfg(test)]
 
 use entities::{
-    change, forecast_curve, forecast_run, idempotency_key, provider, series, tick, unit,
-    unit_capacity,
+    change, delivery, endpoint, forecast_curve, forecast_run, idempotency_key, notification,
+    notification_attachment, notification_preference, notification_recipient,
+    notification_throttle, provider, series, server_secret, tick, topic_subscription, unit,
+    unit_capacity, user_account, user_group, user_group_member,
 };
 use migration::testing::TestDatabase;
 use sea_orm::{ConnectionTrait, Database, DbBackend, EntityTrait};
@@ -22,8 +24,28 @@ async fn every_entity_selects(database: TestDatabase) {
         "INSERT INTO forecast_curve (series_id, day, issued_at, run_id, first_period, \"values\") \
          VALUES (1, '2024-01-02', '2024-01-01T00:00:00.500000Z', 1, 3, '[1, 2.5, null]')",
         "INSERT INTO idempotency_key VALUES ('v', 'k', 'h', '{}', '2024-01-01T00:00:00.000000Z')",
+        "INSERT INTO server_secret VALUES ('n', 'v')",
+        "INSERT INTO user_account (key, name) VALUES ('ada', 'Ada')",
+        "INSERT INTO user_group (key, name) VALUES ('g', 'G')",
+        "INSERT INTO user_group_member VALUES (1, 1)",
+        "INSERT INTO topic_subscription VALUES ('t', 1)",
+        "INSERT INTO notification_preference VALUES (1, '', 'EMAIL', false)",
+        "INSERT INTO notification_throttle VALUES (1, 'g', '2024-01-01T00:00:00.000000Z')",
+        "INSERT INTO endpoint (user_id, channel, address, created_at) VALUES (1, 'EMAIL', 'a@b', '2024-01-01T00:00:00.000000Z')",
+        "INSERT INTO notification (sender, title, body, severity, category, channels, created_at) \
+         VALUES ('s', 'T', 'B', 'INFO', 'c', '[]', '2024-01-01T00:00:00.000000Z')",
+        "INSERT INTO notification_attachment SELECT 1, 0, 'f', 'text/plain', CAST('x' AS {blob})",
+        "INSERT INTO notification_recipient (notification_id, user_id, arrived_at) VALUES (1, 1, '2024-01-01T00:00:00.000000Z')",
+        "INSERT INTO delivery (notification_id, user_id, channel, endpoint_id, state, next_attempt_at, created_at) \
+         VALUES (1, 1, 'EMAIL', 1, 'QUEUED', '2024-01-01T00:00:00.000000Z', '2024-01-01T00:00:00.000000Z')",
     ] {
-        db.execute_unprepared(sql).await.unwrap();
+        let blob = match db.get_database_backend() {
+            DbBackend::Postgres => "bytea",
+            _ => "BLOB",
+        };
+        db.execute_unprepared(&sql.replace("{blob}", blob))
+            .await
+            .unwrap();
     }
     assert_eq!(unit::Entity::find().all(&db).await.unwrap().len(), 1);
     assert_eq!(
@@ -46,14 +68,26 @@ async fn every_entity_selects(database: TestDatabase) {
             .len(),
         1
     );
+    macro_rules! one_of_each {
+        ($($table:ident)*) => { $(
+            let rows = $table::Entity::find().all(&db).await.unwrap();
+            assert_eq!(rows.len(), 1, stringify!($table));
+        )* };
+    }
+    one_of_each!(
+        user_group user_group_member topic_subscription notification_preference notification_throttle
+        endpoint notification notification_attachment notification_recipient delivery server_secret
+    );
+    let users = user_account::Entity::find().all(&db).await.unwrap();
+    assert_eq!(users[0].unread_count, 1, "by a trigger");
     assert_eq!(tick::Entity::find().all(&db).await.unwrap().len(), 1);
     // On SQLite the touched curve is a change once it is numbered.
     let changes = change::Entity::find().all(&db).await.unwrap();
     let curve = usize::from(db.get_database_backend() == DbBackend::Postgres);
     assert_eq!(
         changes.len(),
-        3 + curve,
-        "unit, its capacity, provider, curve: {changes:?}"
+        4 + curve,
+        "unit, its capacity, provider, curve, notification: {changes:?}"
     );
 }
 

@@ -19,13 +19,15 @@ pub enum Entity {
 }
 
 impl Entity {
-    /// What a change is of; `None` of one that voids everything.
+    /// What a change is of; `None` of one that voids everything, and of
+    /// notifications.
     pub fn of(subject: &Subject) -> Option<Self> {
         match subject {
             Subject::Unit(_) => Some(Self::Unit),
             Subject::Provider(_) => Some(Self::Provider),
             Subject::Forecast(_) => Some(Self::Forecast),
-            Subject::Everything => None,
+            // They are their recipients' alone.
+            Subject::Notification(_) | Subject::Everything => None,
         }
     }
 }

@@ -3,7 +3,8 @@
 //! The change log gets its positions and is tailed ([`change_log`]); each
 //! replica distributes what it has applied to its subscribers ([`hub`]), who
 //! [`follow`](Span) it without a seam: nothing lost, nothing twice, in order.
-//! Streams of [`forecast`]s and of all [`changes`] are made of that. Those who
+//! Streams of [`forecast`]s, of [`notifications`] and of all [`changes`] are made
+//! of that. Those who
 //! ask for the same stream share one run of it ([`cohort`]).
 
 pub mod change_log;
@@ -13,7 +14,9 @@ mod error;
 mod follow;
 pub mod forecast;
 pub mod hub;
+mod notifications;
 
 pub use changes::{Entity, changes};
 pub use error::StreamError;
 pub use follow::Span;
+pub use notifications::{NotificationEvent, NotificationKind, notifications};

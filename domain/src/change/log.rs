@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 use super::{Change, Epoch, ForecastChange, Operation, Position, Subject};
 use crate::database::{Database, instant};
 use crate::forecast::SeriesKey;
+use crate::notification::NotificationChange;
 
 /// How many changes one read of the log takes.
 pub const PAGE: u64 = 1000;
@@ -48,7 +49,8 @@ pub async fn read_after(db: &impl ConnectionTrait, number: u64) -> Result<LogPag
             backend,
             format!(
                 "SELECT t.epoch, t.head, {xid} AS xid, c.position, c.entity, c.operation, c.unit_type, c.unit_number, \
-                 c.provider_key, c.resolution, c.series_id, c.run_id, c.range_start, c.range_end, c.changed_at \
+                 c.provider_key, c.resolution, c.series_id, c.run_id, c.range_start, c.range_end, \
+                 c.notification_id, c.user_id, c.marked_at, c.changed_at \
                  FROM (SELECT epoch, head FROM tick ORDER BY id DESC LIMIT 1) t \
                  LEFT JOIN change c ON c.position > {parameter} \
                  ORDER BY c.position LIMIT {PAGE}"
@@ -199,6 +201,11 @@ fn decode(row: &QueryResult, position: Position) -> Result<Change, DbErr> {
                 to: row.try_get("", "range_end")?,
             })
         }
+        (_, "NOTIFICATION") => Subject::Notification(NotificationChange {
+            notification_id: row.try_get("", "notification_id")?,
+            user_id: row.try_get("", "user_id")?,
+            marked_at: row.try_get("", "marked_at")?,
+        }),
         (_, other) => return Err(DbErr::Type(format!("unknown entity {other}"))),
     };
     Ok(Change {

@@ -17,6 +17,7 @@ pub use transaction::{Receipt, commit};
 use time::OffsetDateTime;
 
 use crate::forecast::SeriesKey;
+use crate::notification::NotificationChange;
 use crate::provider::ProviderKey;
 use crate::unit::UnitKey;
 
@@ -46,6 +47,7 @@ pub enum Subject {
     Unit(UnitKey),
     Provider(ProviderKey),
     Forecast(ForecastChange),
+    Notification(NotificationChange),
     /// Of a [`Operation::Resync`], which names no row.
     Everything,
 }

@@ -7,8 +7,10 @@
 mod allocation;
 mod change_log;
 mod coalescing;
+mod delivery;
 mod forecast_value;
 mod idempotency;
+mod notification;
 mod plain_sql;
 mod precedence;
 mod provider;

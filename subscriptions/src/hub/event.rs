@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use domain::change::{Change, ForecastChange, Operation, Subject};
 use domain::database::Database;
 use domain::forecast::{self, RunDay};
+use domain::notification::{self, NotificationChange, Written};
 use sea_orm::DbErr;
 
 /// A change on its way to subscribers, who share what it wrote.
@@ -12,6 +13,7 @@ use sea_orm::DbErr;
 pub struct Event {
     pub change: Change,
     written: OnceLock<Vec<RunDay>>,
+    notified: OnceLock<Written>,
 }
 
 impl Event {
@@ -19,6 +21,7 @@ impl Event {
         Self {
             change,
             written: OnceLock::new(),
+            notified: OnceLock::new(),
         }
     }
 
@@ -31,8 +34,15 @@ impl Event {
         }
     }
 
+    /// What stands behind a change of notifications; `None` before it was
+    /// [read](Self::read_written), and of other changes.
+    pub fn notified(&self) -> Option<&Written> {
+        self.notified.get()
+    }
+
     /// Reads what some events wrote, those that nobody has read yet, at once.
     pub async fn read_written(events: &[Arc<Self>], db: &Database) -> Result<(), DbErr> {
+        Self::read_notified(events, db).await?;
         let unread: Vec<(&Arc<Self>, &ForecastChange)> = events
             .iter()
             .filter(|event| event.written.get().is_none())
@@ -46,6 +56,29 @@ impl Event {
         for ((event, _), written) in unread.iter().zip(written) {
             // Another subscriber may have read the same meanwhile.
             event.written.get_or_init(|| written);
+        }
+        Ok(())
+    }
+
+    async fn read_notified(events: &[Arc<Self>], db: &Database) -> Result<(), DbErr> {
+        let unread: Vec<(&Arc<Self>, &NotificationChange)> = events
+            .iter()
+            .filter(|event| event.notified.get().is_none())
+            .filter_map(|event| match &event.change.subject {
+                Subject::Notification(change) => Some((event, change)),
+                _ => None,
+            })
+            .collect();
+        if unread.is_empty() {
+            return Ok(());
+        }
+        let changes: Vec<_> = unread
+            .iter()
+            .map(|(event, change)| (*change, event.change.operation))
+            .collect();
+        let written = notification::written(db.reader(), &changes).await?;
+        for ((event, _), written) in unread.iter().zip(written) {
+            event.notified.get_or_init(|| written);
         }
         Ok(())
     }

@@ -35,6 +35,10 @@ pub enum Topic {
     Forecasts,
     /// The forecasts of one unit.
     ForecastsOf(UnitKey),
+    /// Notifications for several users, whoever they are.
+    SharedNotifications,
+    /// The notifications of one user, by their id, that are nobody else's.
+    NotificationsOf(i64),
 }
 
 /// What the hub counts.
@@ -183,15 +187,18 @@ impl Hub {
             self.inner.cut_off_all(&mut state);
             return;
         }
-        let of_forecast = match &event.change.subject {
-            Subject::Forecast(forecast) => Some(forecast.series.unit),
-            _ => None,
+        let (wide, narrow) = match &event.change.subject {
+            Subject::Forecast(forecast) => (
+                Some(Topic::Forecasts),
+                Some(Topic::ForecastsOf(forecast.series.unit)),
+            ),
+            Subject::Notification(change) => match change.user_id {
+                Some(user_id) => (None, Some(Topic::NotificationsOf(user_id))),
+                None => (Some(Topic::SharedNotifications), None),
+            },
+            Subject::Unit(_) | Subject::Provider(_) | Subject::Everything => (None, None),
         };
-        let topics = [
-            Some(Topic::Everything),
-            of_forecast.map(|_| Topic::Forecasts),
-            of_forecast.map(Topic::ForecastsOf),
-        ];
+        let topics = [Some(Topic::Everything), wide, narrow];
         let mut lagged = Vec::new();
         for topic in topics.iter().flatten() {
             let Some(queues) = state.topics.get(topic) else {

@@ -146,7 +146,7 @@ impl Change {
         match &self.0.change.subject {
             Subject::Unit(key) => Some(UnitKey(*key)),
             Subject::Forecast(forecast) => Some(UnitKey(forecast.series.unit)),
-            Subject::Provider(_) | Subject::Everything => None,
+            Subject::Provider(_) | Subject::Notification(_) | Subject::Everything => None,
         }
     }
 
@@ -155,7 +155,7 @@ impl Change {
         match &self.0.change.subject {
             Subject::Provider(key) => Some(key.to_string()),
             Subject::Forecast(forecast) => Some(forecast.series.provider.to_string()),
-            Subject::Unit(_) | Subject::Everything => None,
+            Subject::Unit(_) | Subject::Notification(_) | Subject::Everything => None,
         }
     }
 

@@ -7,7 +7,7 @@ CREATE TABLE change (
     -- The writing transaction: new rows are found by the difference of two snapshots.
     xid          xid8   NOT NULL DEFAULT pg_current_xact_id(),
     position     bigint UNIQUE CHECK (position > 0),
-    entity       text   NOT NULL CHECK (entity IN ('UNIT', 'PROVIDER', 'FORECAST')),
+    entity       text   NOT NULL CHECK (entity IN ('UNIT', 'PROVIDER', 'FORECAST', 'NOTIFICATION')),
     operation    text   NOT NULL CHECK (operation IN ('INSERT', 'UPDATE', 'DELETE', 'RESYNC')),
     unit_type    text,
     unit_number  bigint,
@@ -18,6 +18,11 @@ CREATE TABLE change (
     -- The touched delivery range, half-open, within one UTC month.
     range_start  timestamptz,
     range_end    timestamptz,
+    notification_id bigint,
+    -- Whose; of a notification for several, null.
+    user_id      bigint,
+    -- The instant that the touched rows of the user were marked with.
+    marked_at    timestamptz,
     changed_at   timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 CREATE INDEX change_xid ON change (xid);
@@ -72,7 +77,8 @@ VALUES (change_log_new_epoch(), 0, pg_current_snapshot(), change_log_history());
 CREATE FUNCTION change_log_tick(tick_mode text)
 RETURNS TABLE (epoch bigint, head bigint, numbered bigint, xid bigint, "position" bigint, entity text, operation text,
                unit_type text, unit_number bigint, provider_key text, resolution text, series_id bigint, run_id bigint,
-               range_start timestamptz, range_end timestamptz, changed_at timestamptz)
+               range_start timestamptz, range_end timestamptz,
+               notification_id bigint, user_id bigint, marked_at timestamptz, changed_at timestamptz)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = {schema}, pg_temp
 SET lock_timeout = '2s'
@@ -137,7 +143,8 @@ BEGIN
     RETURN QUERY
         SELECT last.epoch::bigint, last.head + cardinality(fresh), cardinality(fresh)::bigint,
                c.xid::text::bigint, c.position, c.entity, c.operation, c.unit_type, c.unit_number, c.provider_key,
-               c.resolution, c.series_id, c.run_id, c.range_start, c.range_end, c.changed_at
+               c.resolution, c.series_id, c.run_id, c.range_start, c.range_end,
+               c.notification_id, c.user_id, c.marked_at, c.changed_at
         FROM (VALUES (1)) AS one
         LEFT JOIN change c ON c.position > last.head AND cardinality(fresh) <= 1000
         ORDER BY c.position;

@@ -6,7 +6,7 @@
 CREATE TABLE change (
     id           INTEGER PRIMARY KEY AUTOINCREMENT,
     position     INTEGER CHECK (position > 0),
-    entity       TEXT NOT NULL CHECK (entity IN ('UNIT', 'PROVIDER', 'FORECAST')),
+    entity       TEXT NOT NULL CHECK (entity IN ('UNIT', 'PROVIDER', 'FORECAST', 'NOTIFICATION')),
     operation    TEXT NOT NULL CHECK (operation IN ('INSERT', 'UPDATE', 'DELETE', 'RESYNC')),
     unit_type    TEXT,
     unit_number  INTEGER,
@@ -17,6 +17,11 @@ CREATE TABLE change (
     -- The touched delivery range, half-open, within one UTC month.
     range_start  TEXT,
     range_end    TEXT,
+    notification_id INTEGER,
+    -- Whose; of a notification for several, null.
+    user_id      INTEGER,
+    -- The instant that the touched rows of the user were marked with.
+    marked_at    TEXT,
     changed_at   TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%f000Z', 'now'))
 ) STRICT;
 -- Partial, so that it never serves a search for rows without a position.

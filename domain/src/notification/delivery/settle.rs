@@ -1,0 +1,148 @@
+//! Writing down what came of attempts.
+
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr};
+use time::OffsetDateTime;
+
+use super::DeliveryState;
+use crate::database::{Database, instant, json_list, numbers, sql};
+use crate::notification::Outcome;
+
+/// What came of one attempt.
+#[derive(Debug, Clone)]
+pub struct Settlement {
+    pub delivery_id: i64,
+    pub endpoint_id: i64,
+    pub outcome: Outcome,
+    /// When it is to be tried again, if it failed and is.
+    pub next_attempt_at: Option<OffsetDateTime>,
+}
+
+/// What is kept of an answer or a reason, in bytes.
+const MOST_TEXT: usize = 1000;
+
+/// Writes down what came of a lease's attempts. What was sent is written down
+/// whoever has the lease by now; of all else only what the lease still holds.
+pub async fn settle(
+    db: &Database,
+    lease: &str,
+    settlements: &[Settlement],
+    now: OffsetDateTime,
+) -> Result<(), DbErr> {
+    if settlements.is_empty() {
+        return Ok(());
+    }
+    let txn = db.begin().await?;
+    let rows: Vec<(i64, &str, Option<String>, Option<String>, Option<String>)> = settlements
+        .iter()
+        .map(|settlement| {
+            let (state, answer, error) = verdict(settlement);
+            let next = settlement
+                .next_attempt_at
+                .map(crate::database::sqlite_instant);
+            (
+                settlement.delivery_id,
+                state.as_str(),
+                answer.map(shorten),
+                error.map(shorten),
+                next,
+            )
+        })
+        .collect();
+    // An instant as text is one for PostgreSQL, too.
+    let given = match db.backend() {
+        DbBackend::Sqlite => {
+            "(SELECT value ->> 0 AS id, value ->> 1 AS state, value ->> 2 AS answer, value ->> 3 AS error, \
+              value ->> 4 AS next FROM json_each($1))"
+        }
+        _ => {
+            "(SELECT (value ->> 0)::bigint AS id, value ->> 1 AS state, value ->> 2 AS answer, value ->> 3 AS error, \
+              (value ->> 4)::timestamptz AS next FROM json_array_elements($1::json))"
+        }
+    };
+    txn.execute_raw(sql(
+        &txn,
+        format!(
+            "UPDATE delivery SET state = given.state, answer = coalesce(given.answer, delivery.answer), \
+                 last_error = given.error, next_attempt_at = coalesce(given.next, next_attempt_at), \
+                 finished_at = CASE WHEN given.state = 'FAILED' THEN NULL ELSE {now} END, \
+                 leased_by = NULL, leased_until = NULL \
+             FROM {given} AS given WHERE delivery.id = given.id AND delivery.state <> 'SENT' \
+             AND (given.state = 'SENT' OR (delivery.state = 'LEASED' AND delivery.leased_by = $2))",
+            now = match db.backend() {
+                DbBackend::Sqlite => "$3",
+                _ => "$3::timestamptz",
+            },
+        ),
+        [json_list(&rows), lease.into(), instant(db.backend(), now)],
+    ))
+    .await?;
+    let gone: Vec<&Settlement> = settlements
+        .iter()
+        .filter(|settlement| matches!(settlement.outcome, Outcome::Gone { .. }))
+        .collect();
+    give_up(&txn, &gone, now).await?;
+    txn.commit().await
+}
+
+fn verdict(settlement: &Settlement) -> (DeliveryState, Option<&str>, Option<&str>) {
+    match &settlement.outcome {
+        Outcome::Sent { answer } => (DeliveryState::Sent, answer.as_deref(), None),
+        Outcome::Failed { reason, .. } => match settlement.next_attempt_at {
+            Some(_) => (DeliveryState::Failed, None, Some(reason)),
+            None => (DeliveryState::Dead, None, Some(reason)),
+        },
+        Outcome::Rejected { reason } | Outcome::Gone { reason } => {
+            (DeliveryState::Dead, None, Some(reason))
+        }
+        Outcome::Unknown { reason } => (DeliveryState::Unknown, None, Some(reason)),
+    }
+}
+
+/// PostgreSQL keeps no NUL.
+fn shorten(text: &str) -> String {
+    let mut kept = text.replace('\0', "");
+    kept.truncate(kept.floor_char_boundary(MOST_TEXT));
+    kept
+}
+
+/// Endpoints that are gone get nothing more.
+async fn give_up(
+    txn: &DatabaseTransaction,
+    gone: &[&Settlement],
+    now: OffsetDateTime,
+) -> Result<(), DbErr> {
+    let backend = txn.get_database_backend();
+    for settlement in gone {
+        let Outcome::Gone { reason } = &settlement.outcome else {
+            continue;
+        };
+        txn.execute_raw(sql(
+            txn,
+            "UPDATE endpoint SET disabled_at = $2, disabled_reason = $3 WHERE id = $1 AND disabled_at IS NULL",
+            [
+                settlement.endpoint_id.into(),
+                instant(backend, now),
+                shorten(reason).into(),
+            ],
+        ))
+        .await?;
+    }
+    let ids: Vec<i64> = gone
+        .iter()
+        .map(|settlement| settlement.endpoint_id)
+        .collect();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    txn.execute_raw(sql(
+        txn,
+        format!(
+            "UPDATE delivery SET state = 'CANCELLED', finished_at = $2, last_error = 'the endpoint is gone' \
+             WHERE state IN ('QUEUED', 'FAILED') AND endpoint_id IN {}",
+            numbers(backend, "$1")
+        ),
+        [json_list(&ids), instant(backend, now)],
+    ))
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,220 @@
+//! Endpoints: where a user is reached on a channel that leaves the server.
+
+use sea_orm::{ConnectionTrait, DbErr, FromQueryResult};
+use time::OffsetDateTime;
+
+use super::{Channel, NotificationError};
+use crate::database::{Database, instant, sql};
+
+/// An endpoint to register. That its address and secret are right is for its
+/// channel to say, before.
+#[derive(Debug, Clone)]
+pub struct NewEndpoint {
+    pub channel: Channel,
+    pub address: String,
+    pub secret: serde_json::Value,
+}
+
+/// An endpoint of a user, without its secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegisteredEndpoint {
+    pub id: i64,
+    pub channel: Channel,
+    pub address: String,
+    pub created_at: OffsetDateTime,
+    /// When it was given up: nothing goes there any more.
+    pub disabled_at: Option<OffsetDateTime>,
+    pub disabled_reason: Option<String>,
+}
+
+/// Endpoints of one channel that a user may have.
+const MOST: i64 = 50;
+
+#[derive(FromQueryResult)]
+struct Row {
+    id: i64,
+    channel: String,
+    address: String,
+    created_at: OffsetDateTime,
+    disabled_at: Option<OffsetDateTime>,
+    disabled_reason: Option<String>,
+}
+
+impl TryFrom<Row> for RegisteredEndpoint {
+    type Error = DbErr;
+
+    fn try_from(row: Row) -> Result<Self, DbErr> {
+        Ok(Self {
+            id: row.id,
+            channel: row
+                .channel
+                .parse()
+                .map_err(|error| DbErr::Type(format!("endpoint {}: {error}", row.id)))?,
+            address: row.address,
+            created_at: row.created_at,
+            disabled_at: row.disabled_at,
+            disabled_reason: row.disabled_reason,
+        })
+    }
+}
+
+/// Registers an endpoint for a user. One that is registered already is theirs
+/// from now on, with what it was registered with last, and no longer disabled.
+pub async fn register(
+    db: &Database,
+    user_id: i64,
+    endpoint: &NewEndpoint,
+    now: OffsetDateTime,
+) -> Result<RegisteredEndpoint, NotificationError> {
+    let txn = db.begin().await?;
+    let count = txn
+        .query_one_raw(sql(
+            &txn,
+            "SELECT count(*) AS count FROM endpoint WHERE user_id = $1 AND channel = $2 AND address <> $3",
+            [
+                user_id.into(),
+                endpoint.channel.as_str().into(),
+                endpoint.address.clone().into(),
+            ],
+        ))
+        .await?;
+    let count: i64 = count.map_or(Ok(0), |row| row.try_get("", "count"))?;
+    if count >= MOST {
+        txn.rollback().await?;
+        return Err(NotificationError::Conflict(format!(
+            "there are {MOST} endpoints of this channel already: unregister one first"
+        )));
+    }
+    // Of the same browser or device, whoever had it before.
+    let whose = match endpoint.channel {
+        Channel::WebPush | Channel::Fcm => "",
+        Channel::InApp | Channel::Email | Channel::Webhook => "AND user_id = $3",
+    };
+    let mut values = vec![
+        endpoint.channel.as_str().into(),
+        endpoint.address.clone().into(),
+    ];
+    if !whose.is_empty() {
+        values.push(user_id.into());
+    }
+    let known = txn
+        .query_one_raw(sql(
+            &txn,
+            format!("SELECT id FROM endpoint WHERE channel = $1 AND address = $2 {whose}"),
+            values,
+        ))
+        .await?;
+    let secret = endpoint.secret.to_string();
+    let row = match known {
+        Some(row) => {
+            let id: i64 = row.try_get("", "id")?;
+            let moved = sql(
+                &txn,
+                // What is still queued for it was for who had it before.
+                "UPDATE delivery SET state = 'CANCELLED', finished_at = $3, \
+                     last_error = 'the device was registered by another user' \
+                 WHERE endpoint_id = $1 AND user_id <> $2 AND state IN ('QUEUED', 'FAILED')",
+                [id.into(), user_id.into(), instant(db.backend(), now)],
+            );
+            txn.execute_raw(moved).await?;
+            sql(
+                &txn,
+                "UPDATE endpoint SET user_id = $2, secret = $3, disabled_at = NULL, disabled_reason = NULL \
+                 WHERE id = $1 RETURNING id, channel, address, created_at, disabled_at, disabled_reason",
+                [id.into(), user_id.into(), secret.into()],
+            )
+        }
+        None => sql(
+            &txn,
+            "INSERT INTO endpoint (user_id, channel, address, secret, created_at) VALUES ($1, $2, $3, $4, $5) \
+             RETURNING id, channel, address, created_at, disabled_at, disabled_reason",
+            [
+                user_id.into(),
+                endpoint.channel.as_str().into(),
+                endpoint.address.clone().into(),
+                secret.into(),
+                instant(db.backend(), now),
+            ],
+        ),
+    };
+    let row = Row::find_by_statement(row)
+        .one(&txn)
+        .await?
+        .ok_or_else(|| DbErr::RecordNotFound("an endpoint that was just written".into()))?;
+    txn.commit().await?;
+    Ok(row.try_into()?)
+}
+
+/// The endpoints of a user, the oldest first.
+pub async fn endpoints(
+    db: &impl ConnectionTrait,
+    user_id: i64,
+) -> Result<Vec<RegisteredEndpoint>, DbErr> {
+    let statement = sql(
+        db,
+        "SELECT id, channel, address, created_at, disabled_at, disabled_reason FROM endpoint \
+         WHERE user_id = $1 ORDER BY id",
+        [user_id.into()],
+    );
+    let rows = Row::find_by_statement(statement).all(db).await?;
+    rows.into_iter().map(TryInto::try_into).collect()
+}
+
+/// Forgets an endpoint of a user, and what is still queued for it.
+pub async fn unregister(db: &Database, user_id: i64, id: i64) -> Result<(), NotificationError> {
+    let writer = db.writer();
+    let gone = writer
+        .execute_raw(sql(
+            writer,
+            "DELETE FROM endpoint WHERE id = $1 AND user_id = $2",
+            [id.into(), user_id.into()],
+        ))
+        .await?;
+    if gone.rows_affected() == 0 {
+        return Err(NotificationError::unknown(
+            format!("endpoint {id} of yours"),
+            "id",
+        ));
+    }
+    Ok(())
+}
+
+/// Gives a webhook of a user another secret, before those it has: receivers may
+/// go on checking with the old one meanwhile. `make` is given what there is.
+pub async fn set_secret(
+    db: &Database,
+    user_id: i64,
+    id: i64,
+    make: impl FnOnce(&serde_json::Value) -> serde_json::Value + Send,
+) -> Result<(), NotificationError> {
+    let txn = db.begin().await?;
+    let lock = match txn.get_database_backend() {
+        sea_orm::DbBackend::Postgres => "FOR UPDATE",
+        _ => "",
+    };
+    let row = txn
+        .query_one_raw(sql(
+            &txn,
+            format!(
+                "SELECT secret FROM endpoint WHERE id = $1 AND user_id = $2 AND channel = 'WEBHOOK' {lock}"
+            ),
+            [id.into(), user_id.into()],
+        ))
+        .await?;
+    let Some(row) = row else {
+        txn.rollback().await?;
+        return Err(NotificationError::unknown(
+            format!("webhook {id} of yours"),
+            "id",
+        ));
+    };
+    let text: String = row.try_get("", "secret")?;
+    let secret = serde_json::from_str(&text).map_err(|error| DbErr::Json(error.to_string()))?;
+    txn.execute_raw(sql(
+        &txn,
+        "UPDATE endpoint SET secret = $2 WHERE id = $1",
+        [id.into(), make(&secret).to_string().into()],
+    ))
+    .await?;
+    Ok(txn.commit().await?)
+}

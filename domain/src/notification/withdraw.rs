@@ -1,0 +1,95 @@
+//! Taking notifications back: by who sent them, or when they expire.
+
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr};
+use time::OffsetDateTime;
+
+use super::NotificationError;
+use super::publish::{Due, due};
+use crate::change::{self, Receipt};
+use crate::database::{Database, instant, sql};
+
+/// Takes a notification back: it goes from all lists, and whatever is not on its
+/// way yet stays here. `sender` may only take back their own; absent, any.
+pub async fn revoke(
+    db: &Database,
+    sender: Option<&str>,
+    notification_id: i64,
+    now: OffsetDateTime,
+) -> Result<Receipt, NotificationError> {
+    let txn = db.begin().await?;
+    let row = txn
+        .query_one_raw(sql(
+            &txn,
+            "SELECT sender FROM notification WHERE id = $1",
+            [notification_id.into()],
+        ))
+        .await?;
+    let by: Option<String> = row.map(|row| row.try_get("", "sender")).transpose()?;
+    let theirs = by.is_some_and(|by| sender.is_none_or(|sender| sender == by));
+    if !theirs {
+        txn.rollback().await?;
+        return Err(NotificationError::unknown(
+            format!("notification {notification_id} of yours"),
+            "id",
+        ));
+    }
+    withdraw(&txn, notification_id, "REVOKED", now).await?;
+    Ok(change::commit(txn).await?)
+}
+
+/// Withdraws those that have expired, some of them. Returns how many, and what to
+/// wait for.
+pub async fn expire_due(
+    db: &Database,
+    now: OffsetDateTime,
+) -> Result<Option<(usize, Receipt)>, DbErr> {
+    let Some((txn, ids)) = due(db, Due::Expired, now).await? else {
+        return Ok(None);
+    };
+    for id in &ids {
+        withdraw(&txn, *id, "EXPIRED", now).await?;
+    }
+    Ok(Some((ids.len(), change::commit(txn).await?)))
+}
+
+/// One that is withdrawn already stays as it is.
+async fn withdraw(
+    txn: &DatabaseTransaction,
+    notification_id: i64,
+    withdrawal: &str,
+    now: OffsetDateTime,
+) -> Result<(), DbErr> {
+    let at = || instant(txn.get_database_backend(), now);
+    let withdrawn = txn
+        .execute_raw(sql(
+            txn,
+            "UPDATE notification SET withdrawn_at = $2, withdrawal = $3 WHERE id = $1 AND withdrawn_at IS NULL",
+            [notification_id.into(), at(), withdrawal.into()],
+        ))
+        .await?;
+    if withdrawn.rows_affected() == 0 {
+        return Ok(());
+    }
+    for statement in [
+        "UPDATE notification_recipient SET withdrawn_at = $2 WHERE notification_id = $1",
+        "UPDATE delivery SET state = 'CANCELLED', finished_at = $2, last_error = 'the notification was withdrawn' \
+         WHERE notification_id = $1 AND state IN ('QUEUED', 'FAILED')",
+    ] {
+        txn.execute_raw(sql(txn, statement, [notification_id.into(), at()]))
+            .await?;
+    }
+    Ok(())
+}
+
+/// Forgets throttles that hold nobody up any more. Returns how many went.
+pub async fn forget_throttles(db: &Database, now: OffsetDateTime) -> Result<u64, DbErr> {
+    let writer = db.writer();
+    let gone = writer
+        .execute_raw(sql(
+            writer,
+            "DELETE FROM notification_throttle WHERE until <= $1",
+            [instant(db.backend(), now)],
+        ))
+        .await?;
+    Ok(gone.rows_affected())
+}

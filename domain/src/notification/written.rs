@@ -1,0 +1,138 @@
+//! What a change of notifications was, for those who follow it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use sea_orm::{ConnectionTrait, DbErr};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use super::Notification;
+use super::inbox::by_ids;
+use crate::change::Operation;
+use crate::database::{instant, json_list, numbers, sql};
+
+/// A change of notifications, as the log keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotificationChange {
+    /// The one that came or was withdrawn; none of a user's marks.
+    pub notification_id: Option<i64>,
+    /// Whose; of a notification for several, none.
+    pub user_id: Option<i64>,
+    /// The instant that a user's notifications were marked with.
+    #[serde(with = "time::serde::timestamp::nanoseconds::option")]
+    pub marked_at: Option<OffsetDateTime>,
+}
+
+/// What stands behind a change.
+#[derive(Debug, Clone, Default)]
+pub struct Written {
+    /// What came, if it is still there.
+    pub notification: Option<Arc<Notification>>,
+    /// Whom it came to, or was taken from, in order.
+    recipients: Box<[i64]>,
+    /// What a user read or deleted.
+    pub ids: Box<[i64]>,
+}
+
+impl Written {
+    /// Whether a user is among the recipients.
+    pub fn concerns(&self, user_id: i64) -> bool {
+        self.recipients.binary_search(&user_id).is_ok()
+    }
+}
+
+/// What stands behind each of some changes, in their order.
+pub async fn written(
+    db: &impl ConnectionTrait,
+    changes: &[(&NotificationChange, Operation)],
+) -> Result<Vec<Written>, DbErr> {
+    let mut ids: Vec<i64> = changes
+        .iter()
+        .filter_map(|(change, _)| change.notification_id)
+        .collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let mut notifications = HashMap::new();
+    let mut recipients: HashMap<i64, Vec<i64>> = HashMap::new();
+    if !ids.is_empty() {
+        for notification in by_ids(db, &ids).await? {
+            notifications.insert(notification.id, Arc::new(notification));
+        }
+        let shared: Vec<i64> = changes
+            .iter()
+            .filter(|(change, _)| change.user_id.is_none())
+            .filter_map(|(change, _)| change.notification_id)
+            .collect();
+        let rows = db
+            .query_all_raw(sql(
+                db,
+                format!(
+                    "SELECT notification_id, user_id FROM notification_recipient \
+                     WHERE arrived_at IS NOT NULL AND notification_id IN {} ORDER BY user_id",
+                    numbers(db.get_database_backend(), "$1")
+                ),
+                [json_list(&shared)],
+            ))
+            .await?;
+        for row in rows {
+            recipients
+                .entry(row.try_get("", "notification_id")?)
+                .or_default()
+                .push(row.try_get("", "user_id")?);
+        }
+    }
+    let mut all = Vec::with_capacity(changes.len());
+    for (change, operation) in changes {
+        all.push(match (change.notification_id, change.user_id) {
+            (Some(id), user_id) => Written {
+                notification: notifications.get(&id).cloned(),
+                recipients: match user_id {
+                    Some(user_id) => [user_id].into(),
+                    None => recipients.get(&id).cloned().unwrap_or_default().into(),
+                },
+                ids: [id].into(),
+            },
+            (None, Some(user_id)) => Written {
+                notification: None,
+                recipients: [user_id].into(),
+                ids: marked(db, user_id, *operation, change.marked_at)
+                    .await?
+                    .into(),
+            },
+            (None, None) => Written::default(),
+        });
+    }
+    Ok(all)
+}
+
+/// What a user's statement marked; of a removal by another program nothing is known.
+async fn marked(
+    db: &impl ConnectionTrait,
+    user_id: i64,
+    operation: Operation,
+    marked_at: Option<OffsetDateTime>,
+) -> Result<Vec<i64>, DbErr> {
+    let Some(marked_at) = marked_at else {
+        return Ok(Vec::new());
+    };
+    let column = match operation {
+        Operation::Delete => "deleted_at",
+        Operation::Insert | Operation::Update | Operation::Resync => "read_at",
+    };
+    db.query_all_raw(sql(
+        db,
+        format!(
+            "SELECT notification_id FROM notification_recipient WHERE user_id = $1 AND {column} = $2 \
+             ORDER BY notification_id"
+        ),
+        [
+            user_id.into(),
+            instant(db.get_database_backend(), marked_at),
+        ],
+    ))
+    .await?
+    .iter()
+    .map(|row| row.try_get("", "notification_id"))
+    .collect()
+}
