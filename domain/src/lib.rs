@@ -9,6 +9,7 @@ pub mod change;
 pub mod database;
 pub mod forecast;
 pub mod provider;
+mod text;
 pub mod unit;
 mod violation;
 
