@@ -42,6 +42,7 @@ test: test-tools test-rust test-page test-interop ## Run every test, on SQLite a
 # Before minutes of building, not after.
 test-tools:
 	@command -v npm >/dev/null || { echo "the page and the interoperation tests need Node.js, 20.19 or later" >&2; exit 1; }
+	@command -v redis-server >/dev/null || { echo "the tests of the fan-out start a Redis of their own: install redis-server, 6.0 or later" >&2; exit 1; }
 	@scripts/test-browser >/dev/null
 
 test-rust: $(PAGE)

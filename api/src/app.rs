@@ -15,13 +15,17 @@ use domain::idempotency;
 use migration::{Migrator, MigratorTrait};
 use sea_orm::{DbBackend, DbErr};
 use subscriptions::change_log::{self, ChangeLog, ChangeLogMetrics};
+use subscriptions::fanout::{Fanout, FanoutMetrics};
 use subscriptions::hub::{Hub, HubMetrics};
 use time::OffsetDateTime;
 use tokio::net::TcpListener;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{DatabaseArgs, DatabaseUrl, SUBSCRIBER_QUEUE, ServeArgs, change_log_settings};
+use crate::config::{
+    DatabaseArgs, DatabaseUrl, RedisUrl, SUBSCRIBER_QUEUE, ServeArgs, UnknownRedis,
+    change_log_settings,
+};
 use crate::drain::Drain;
 use crate::graphql::document::Documents;
 use crate::graphql::executor::Executor;
@@ -44,6 +48,7 @@ pub struct App {
     start: StartLine,
     shared: Arc<http::Shared>,
     log: ChangeLog,
+    fanout: Option<Fanout>,
     workers: Workers,
     retention: time::Duration,
     warm: Arc<AtomicBool>,
@@ -76,6 +81,15 @@ fn allow_connections() {
     }
 }
 
+/// Refuses addresses that cannot be meant, before anything is done.
+pub(crate) fn check_addresses(args: &ServeArgs) -> anyhow::Result<()> {
+    args.database.database_url.check()?;
+    if let Some(url) = &args.redis.redis_url {
+        url.check()?;
+    }
+    Ok(())
+}
+
 /// Listens where the options say.
 pub(crate) async fn bind(args: &ServeArgs) -> anyhow::Result<TcpListener> {
     TcpListener::bind(args.listen).await.with_context(|| {
@@ -89,6 +103,7 @@ pub(crate) async fn bind(args: &ServeArgs) -> anyhow::Result<TcpListener> {
 /// What the log says when the server begins.
 struct StartLine {
     database_url: DatabaseUrl,
+    redis_url: Option<RedisUrl>,
     replica: String,
     mode: &'static str,
 }
@@ -147,6 +162,7 @@ impl App {
             change_log_settings(),
             ChangeLogMetrics::default(),
         );
+        let fanout = fan_out(&log, args)?;
         let limits = args.limits.settings();
         let workers = Workers::default();
         let (warm, stopping) = <(Arc<AtomicBool>, Arc<AtomicBool>)>::default();
@@ -159,11 +175,17 @@ impl App {
             args.live.settings(),
         );
         let shared = Arc::new(http::Shared {
-            metrics: Metrics::new(&log, executor.metrics(), workers.restarts.clone()),
+            metrics: Metrics::new(
+                &log,
+                fanout.as_ref().map(Fanout::metrics),
+                executor.metrics(),
+                workers.restarts.clone(),
+            ),
             executor,
             limits,
             health: Health {
                 log: log.clone(),
+                fanout: fanout.clone(),
                 workers: workers.clone(),
                 warm: Arc::clone(&warm),
                 stopping: Arc::clone(&stopping),
@@ -176,11 +198,13 @@ impl App {
         Ok(Self {
             start: StartLine {
                 database_url: args.database.database_url.clone(),
+                redis_url: fanout.as_ref().and(args.redis.redis_url.clone()),
                 replica: args.replica(),
                 mode: "open: every caller is a local administrator",
             },
             shared,
             log,
+            fanout,
             workers,
             retention: time::Duration::hours(i64::from(args.retention_hours)),
             warm,
@@ -225,6 +249,7 @@ impl App {
         tracing::info!(
             address = %format!("http://{}", listener.local_addr()?),
             database = %self.start.database_url,
+            redis = self.start.redis_url.as_ref().map(tracing::field::display),
             replica = self.start.replica,
             version = env!("CARGO_PKG_VERSION"),
             mode = self.start.mode,
@@ -278,6 +303,9 @@ impl App {
         supervisor.start("sequencer", move |stop| log.sequencer().run(stop));
         let log = self.log.clone();
         supervisor.start("tail", move |stop| log.tail().run(stop));
+        if let Some(fanout) = self.fanout.clone() {
+            supervisor.start("fan-out", move |stop| fanout.clone().run(stop));
+        }
         let (db, retention) = (self.log.database().clone(), self.retention);
         supervisor.start("retention", move |stop| retain(db.clone(), retention, stop));
         let (forecasts, warm) = (self.log.forecasts().clone(), Arc::clone(&self.warm));
@@ -286,6 +314,22 @@ impl App {
         });
         supervisor
     }
+}
+
+/// The fan-out, if there are others to tell. An embedded file is one replica's
+/// own: there is nobody, and an address that was meant for others does no harm.
+fn fan_out(log: &ChangeLog, args: &ServeArgs) -> anyhow::Result<Option<Fanout>> {
+    let Some(settings) = args.redis.settings() else {
+        return Ok(None);
+    };
+    if log.database().backend() == DbBackend::Sqlite {
+        tracing::warn!(
+            "--redis-url is not used: an embedded SQLite database has one replica; several share a PostgreSQL"
+        );
+        return Ok(None);
+    }
+    let fanout = Fanout::new(log.clone(), settings, FanoutMetrics::default());
+    Ok(Some(fanout.map_err(|_| UnknownRedis)?))
 }
 
 async fn warm_up(

@@ -49,7 +49,8 @@ enum Command {
 Examples:
   smartpulse serve
   smartpulse serve --listen 127.0.0.1:9000 --log info,subscriptions=debug
-  SMARTPULSE_DATABASE_URL=postgres://app:secret@db/smartpulse smartpulse serve --migrate")]
+  SMARTPULSE_DATABASE_URL=postgres://app:secret@db/smartpulse smartpulse serve --migrate
+  SMARTPULSE_REDIS_URL=redis://:secret@redis smartpulse serve   one of several replicas")]
     Serve(Box<ServeArgs>),
     /// Run a server with an invented portfolio and a simulated, live feed
     #[command(after_help = "\
@@ -222,6 +223,7 @@ fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()
 async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     telemetry::start(&args.log)?;
     app::check_access(&args)?;
+    app::check_addresses(&args)?;
     let db = app::open_database(&args.database, args.migrate).await?;
     let app = App::build(db, &args).await?;
     let listener = app::bind(&args).await?;

@@ -13,6 +13,7 @@ pub mod notification;
 mod patch;
 pub mod provider;
 pub mod server_secret;
+mod text;
 pub mod unit;
 mod violation;
 

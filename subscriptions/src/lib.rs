@@ -1,7 +1,8 @@
 //! What makes SmartPulse live.
 //!
-//! The change log gets its positions and is tailed ([`change_log`]); each
-//! replica distributes what it has applied to its subscribers ([`hub`]), who
+//! The change log gets its positions and is tailed ([`change_log`]); replicas
+//! tell one another what they have numbered ([`fanout`]); each
+//! distributes what it has applied to its subscribers ([`hub`]), who
 //! [`follow`](Span) it without a seam: nothing lost, nothing twice, in order.
 //! Streams of [`forecast`]s, of [`notifications`] and of all [`changes`] are made
 //! of that. Those who
@@ -11,6 +12,7 @@ pub mod change_log;
 mod changes;
 pub mod cohort;
 mod error;
+pub mod fanout;
 mod follow;
 pub mod forecast;
 pub mod hub;

@@ -6,8 +6,8 @@ use std::fmt::Write;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
 
-use super::DatabaseUrl;
 use super::file::{FileOptions, key_of};
+use super::url::MaskedUrl;
 
 /// As a file that would give the same, a line an option; secrets are masked.
 pub(crate) fn describe(command: &Command, matches: &ArgMatches, files: &FileOptions) -> String {
@@ -46,7 +46,7 @@ fn value(arg: &Arg, matches: &ArgMatches) -> Option<String> {
     let text = values.next()?.to_string_lossy();
     // What `--help` must not show, nobody sees here.
     let shown = if arg.is_hide_env_values_set() {
-        text.parse::<DatabaseUrl>()
+        text.parse::<MaskedUrl>()
             .map_or_else(|never| match never {}, |url| url.to_string())
     } else {
         text.into_owned()

@@ -3,12 +3,12 @@
 
 mod effective;
 mod file;
+mod url;
 
 pub(crate) use effective::describe;
 pub use file::{ConfigFileError, FileOptions};
+pub use url::{DatabaseUrl, RedisUrl, UnknownDatabase, UnknownRedis};
 
-use std::convert::Infallible;
-use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use domain::cache::CacheSettings;
 use domain::database::DatabaseSettings;
 use domain::forecast::ForecastsSettings;
 use subscriptions::change_log::ChangeLogSettings;
+use subscriptions::fanout::FanoutSettings;
 
 use crate::graphql::Limits;
 use crate::graphql::executor::LiveSettings;
@@ -40,82 +41,11 @@ pub struct DatabaseArgs {
     pub database_connections: u32,
 }
 
-/// A database's address, which may hold a password.
-#[derive(Clone)]
-pub struct DatabaseUrl(String);
-
-impl DatabaseUrl {
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// An error for an address of no database we know. Not found while the
-    /// command line is read: that would print what was given, password and all.
-    pub fn check(&self) -> Result<(), UnknownDatabase> {
-        let known = ["sqlite:", "postgres://", "postgresql://"];
-        if known.iter().any(|scheme| self.0.starts_with(scheme)) {
-            Ok(())
-        } else {
-            Err(UnknownDatabase)
-        }
-    }
-
-    /// The file of a SQLite database.
-    pub fn sqlite_path(&self) -> Option<&str> {
-        let path = self.0.strip_prefix("sqlite:")?;
-        let path = path.strip_prefix("//").unwrap_or(path);
-        path.split('?').next()
-    }
-}
-
-impl std::str::FromStr for DatabaseUrl {
-    type Err = Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(Self(text.to_owned()))
-    }
-}
-
-/// The address is not one of a database that we know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "--database-url names no database: give sqlite://path or postgres://user:password@host/name"
-)]
-pub struct UnknownDatabase;
-
-/// Without the password, and without options, of which one may be a password.
-impl fmt::Display for DatabaseUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.starts_with("sqlite:") {
-            return f.write_str(&self.0);
-        }
-        let Some((scheme, rest)) = self.0.split_once("://") else {
-            return f.write_str("***");
-        };
-        // Options first: one of them may be a password, with whatever in it.
-        let rest = rest.split('?').next().unwrap_or_default();
-        write!(f, "{scheme}://")?;
-        match rest.rsplit_once('@') {
-            Some((user, host)) => match user.split_once(':') {
-                Some((name, _)) => write!(f, "{name}:***@{host}"),
-                None => write!(f, "{user}@{host}"),
-            },
-            None => f.write_str(rest),
-        }
-    }
-}
-
-impl fmt::Debug for DatabaseUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
 impl DatabaseArgs {
     /// A SQLite file.
     pub(crate) fn embedded(path: &str) -> Self {
         Self {
-            database_url: DatabaseUrl(format!("sqlite://{path}")),
+            database_url: DatabaseUrl::of_file(path),
             database_connections: 16,
         }
     }
@@ -130,11 +60,54 @@ impl DatabaseArgs {
     }
 }
 
+/// Where replicas meet.
+#[derive(Args, Debug, Clone)]
+pub struct RedisArgs {
+    /// Redis, through which replicas tell one another of changes at once:
+    /// `redis://:password@host`, `rediss://…` or `unix:///path`; without it they
+    /// find them in the database, within a second
+    #[arg(long, env = "SMARTPULSE_REDIS_URL", hide_env_values = true)]
+    pub redis_url: Option<RedisUrl>,
+
+    /// Before every name in Redis; databases that were copied as files need
+    /// different ones
+    #[arg(long, env = "SMARTPULSE_REDIS_PREFIX", default_value = "smartpulse")]
+    pub redis_prefix: String,
+
+    /// Bytes of a message that carries changes; larger ones only say where the
+    /// change log ends, and at 0 all do
+    #[arg(long, env = "SMARTPULSE_REDIS_MESSAGE_BYTES", default_value_t = 64 << 10)]
+    pub redis_message_bytes: usize,
+}
+
+impl RedisArgs {
+    /// A replica that is alone.
+    pub(crate) fn none() -> Self {
+        Self {
+            redis_url: None,
+            redis_prefix: String::new(),
+            redis_message_bytes: 0,
+        }
+    }
+
+    /// None without an address.
+    pub(crate) fn settings(&self) -> Option<FanoutSettings> {
+        Some(FanoutSettings {
+            url: self.redis_url.as_ref()?.as_str().to_owned(),
+            prefix: self.redis_prefix.clone(),
+            message_bytes: self.redis_message_bytes,
+        })
+    }
+}
+
 /// How `serve` runs.
 #[derive(Args, Debug, Clone)]
 pub struct ServeArgs {
     #[command(flatten)]
     pub database: DatabaseArgs,
+
+    #[command(flatten)]
+    pub redis: RedisArgs,
 
     /// Address and port to listen on
     #[arg(long, env = "SMARTPULSE_LISTEN", default_value = "127.0.0.1:8080")]
@@ -357,63 +330,3 @@ pub(crate) fn change_log_settings() -> ChangeLogSettings {
 
 /// Events that wait for one subscriber before it is sent to the log.
 pub(crate) const SUBSCRIBER_QUEUE: usize = 1024;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_password_is_not_shown() {
-        for (url, shown) in [
-            (
-                "postgres://app:se@cret@db:5432/x",
-                "postgres://app:***@db:5432/x",
-            ),
-            ("postgres://app@db/x", "postgres://app@db/x"),
-            (
-                "postgres://db/x?user=app&password=secret",
-                "postgres://db/x",
-            ),
-            (
-                "postgres://db/x?user=app&password=s3cr@t",
-                "postgres://db/x",
-            ),
-            (
-                "postgres://db:5432/x?password=s3cr@t",
-                "postgres://db:5432/x",
-            ),
-            ("mysql://app:secret@db/x", "mysql://app:***@db/x"),
-            ("app:secret@db/x", "***"),
-            ("sqlite://x.db?mode=rwc", "sqlite://x.db?mode=rwc"),
-        ] {
-            let url: DatabaseUrl = url.parse().unwrap();
-            assert_eq!(format!("{url} {url:?}"), format!("{shown} {shown}"));
-        }
-    }
-
-    #[test]
-    fn only_known_databases_are_taken() {
-        for (url, expect) in [
-            ("sqlite://x.db", Ok(())),
-            ("postgresql://db/x", Ok(())),
-            ("mysql://db/x", Err(UnknownDatabase)),
-            ("", Err(UnknownDatabase)),
-        ] {
-            let url: DatabaseUrl = url.parse().unwrap();
-            assert_eq!(url.check(), expect);
-        }
-    }
-
-    #[test]
-    fn a_file_is_found_in_its_address() {
-        for (url, path) in [
-            ("sqlite://data/x.db", Some("data/x.db")),
-            ("sqlite:///tmp/x.db?mode=rwc", Some("/tmp/x.db")),
-            ("sqlite:x.db", Some("x.db")),
-            ("postgres://h/x", None),
-        ] {
-            let url: DatabaseUrl = url.parse().unwrap();
-            assert_eq!(url.sqlite_path(), path);
-        }
-    }
-}

@@ -27,7 +27,9 @@ use time::{Duration, OffsetDateTime};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{self, App};
-use crate::config::{CacheArgs, DatabaseArgs, LimitArgs, LiveArgs, LogSettings, ServeArgs};
+use crate::config::{
+    CacheArgs, DatabaseArgs, LimitArgs, LiveArgs, LogSettings, RedisArgs, ServeArgs,
+};
 
 use client::Client;
 use feed::FeedSettings;
@@ -88,6 +90,7 @@ impl DemoArgs {
     fn serve_args(&self) -> ServeArgs {
         ServeArgs {
             database: DatabaseArgs::embedded(FILE),
+            redis: RedisArgs::none(),
             listen: self.listen,
             allow_open_access: self.allow_open_access,
             replica: None,

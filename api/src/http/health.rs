@@ -10,6 +10,7 @@ use axum::http::StatusCode;
 use domain::change;
 use serde::Serialize;
 use subscriptions::change_log::ChangeLog;
+use subscriptions::fanout::Fanout;
 use tokio::time::timeout;
 
 use super::Shared;
@@ -19,10 +20,14 @@ use crate::supervisor::{WorkerStatus, Workers};
 const PATIENCE: Duration = Duration::from_secs(2);
 /// A tail further behind than this serves the past.
 const MOST_LAG: u64 = 10_000;
+const CONNECTED: &str = "connected";
+const READY: &str = "ready";
+const DEGRADED: &str = "degraded";
 
 /// What readiness is judged by.
 pub(crate) struct Health {
     pub(crate) log: ChangeLog,
+    pub(crate) fanout: Option<Fanout>,
     pub(crate) workers: Workers,
     pub(crate) warm: Arc<AtomicBool>,
     pub(crate) stopping: Arc<AtomicBool>,
@@ -34,6 +39,9 @@ pub(super) struct Report {
     status: &'static str,
     version: &'static str,
     database: &'static str,
+    /// Absent where no Redis is wanted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    redis: Option<RedisReport>,
     warm_up: &'static str,
     tail: TailReport,
     workers: Vec<WorkerStatus>,
@@ -48,6 +56,31 @@ struct TailReport {
     head: Option<String>,
     /// Changes between the two.
     lag: Option<u64>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RedisReport {
+    status: &'static str,
+    /// How long it has been so.
+    seconds: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_error: Option<String>,
+}
+
+impl RedisReport {
+    fn of(fanout: &Fanout) -> Self {
+        let link = fanout.link();
+        Self {
+            status: if link.connected {
+                CONNECTED
+            } else {
+                "unreachable"
+            },
+            seconds: link.since.elapsed().as_secs(),
+            last_error: link.last_error,
+        }
+    }
 }
 
 /// `GET /health/live`: the process answers.
@@ -68,6 +101,7 @@ pub(super) async fn ready(State(shared): State<Arc<Shared>>) -> (StatusCode, Jso
         .map(|head| head.number.saturating_sub(applied.number));
     let workers = health.workers.status();
     let warm = health.warm.load(Ordering::SeqCst);
+    let redis = health.fanout.as_ref().map(RedisReport::of);
     let status = if health.stopping.load(Ordering::SeqCst) {
         "stopping"
     } else if head.is_none() {
@@ -78,10 +112,16 @@ pub(super) async fn ready(State(shared): State<Arc<Shared>>) -> (StatusCode, Jso
         "warming up"
     } else if workers.iter().any(|worker| !worker.running) {
         "worker down"
+    } else if redis
+        .as_ref()
+        .is_some_and(|redis| redis.status != CONNECTED)
+    {
+        // Slower, but right: requests may come.
+        DEGRADED
     } else {
-        "ready"
+        READY
     };
-    let code = if status == "ready" {
+    let code = if [READY, DEGRADED].contains(&status) {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE
@@ -94,6 +134,7 @@ pub(super) async fn ready(State(shared): State<Arc<Shared>>) -> (StatusCode, Jso
         } else {
             "unreachable"
         },
+        redis,
         warm_up: if warm { "done" } else { "running" },
         tail: TailReport {
             applied: applied.to_string(),

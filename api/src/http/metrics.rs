@@ -15,6 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use subscriptions::change_log::ChangeLog;
+use subscriptions::fanout::FanoutMetrics;
 
 use super::Shared;
 use crate::error::code_of;
@@ -33,7 +34,12 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    pub(crate) fn new(log: &ChangeLog, live: &LiveMetrics, worker_restarts: Counter) -> Self {
+    pub(crate) fn new(
+        log: &ChangeLog,
+        fanout: Option<&FanoutMetrics>,
+        live: &LiveMetrics,
+        worker_restarts: Counter,
+    ) -> Self {
         let mut registry = Registry::with_prefix("smartpulse");
         let forecasts = log.forecasts().clone();
 
@@ -86,6 +92,52 @@ impl Metrics {
             "Times that everything known had to be dropped",
             change_log.resyncs,
         );
+
+        if let Some(fanout) = fanout.cloned() {
+            let part = registry.sub_registry_with_prefix("fanout");
+            part.register("connected", "1 while Redis is there", fanout.connected);
+            part.register(
+                "reconnects",
+                "Connections to Redis after the first",
+                fanout.reconnects,
+            );
+            part.register(
+                "messages_published",
+                "Messages to other replicas",
+                fanout.published,
+            );
+            part.register(
+                "messages_received",
+                "Messages that came, own ones among them",
+                fanout.received,
+            );
+            part.register(
+                "messages_ignored",
+                "Messages that were this replica's own, or told nothing new",
+                fanout.ignored,
+            );
+            part.register(
+                "messages_wake_ups",
+                "Messages that only told this replica to look at the change log",
+                fanout.wake_ups,
+            );
+            part.register(
+                "messages_overflowed",
+                "Messages that came faster than they were taken",
+                fanout.overflowed,
+            );
+            part.register(
+                "changes_applied",
+                "Changes applied as another replica told them",
+                change_log.heard,
+            );
+            part.register(
+                "contradicted",
+                "Times that other replicas had told what the change log does not have; \
+                 anything but 0 means two databases under one prefix",
+                change_log.contradicted,
+            );
+        }
 
         let hub = log.hub().metrics().clone();
         let part = registry.sub_registry_with_prefix("hub");

@@ -61,7 +61,7 @@ fn config_says_what_holds_and_why() {
     let folder = TempDir::new().unwrap();
     fs::write(
         folder.path().join("smartpulse.toml"),
-        "retention_hours = 24\nallow_open_access = true\ndatabase_url = \"postgres://app:hidden@db/x\"\n[cache]\nlatest_mib = 1\nhistory_mib = 1\n",
+        "retention_hours = 24\nallow_open_access = true\ndatabase_url = \"postgres://app:hidden@db/x\"\nredis_url = \"rediss://:hidden@redis/1\"\n[cache]\nlatest_mib = 1\nhistory_mib = 1\n",
     )
     .unwrap();
     fs::write(
@@ -101,6 +101,10 @@ fn config_says_what_holds_and_why() {
     // Not to be taken for the real thing when it is read back.
     assert!(
         text.contains("# database_url = \"postgres://app:***@db/x\""),
+        "{text}"
+    );
+    assert!(
+        text.contains("# redis_url = \"rediss://:***@redis/1\""),
         "{text}"
     );
     assert!(text.contains("# replica ="), "{text}");
@@ -173,6 +177,10 @@ fn what_fails_ends_with_1_and_a_way_out() {
     failed(
         &["serve", "--database-url", "mysql://x"],
         "give sqlite://path or postgres://",
+    );
+    failed(
+        &["serve", "--redis-url", "redis:/hidden"],
+        "give redis://:password@host",
     );
     failed(
         &["healthcheck", "--listen", "127.0.0.1:1"],

@@ -20,6 +20,7 @@ const STRIPES: usize = 1 << 20;
 #[derive(Debug)]
 pub struct Clock {
     epoch: ArcSwap<EpochClock>,
+    known: watch::Sender<Position>,
     applied: watch::Sender<Position>,
 }
 
@@ -106,6 +107,7 @@ impl Clock {
     pub(super) fn with_stripes(head: Position, stripes: usize) -> Self {
         Self {
             epoch: ArcSwap::from_pointee(EpochClock::new(head, 0, stripes)),
+            known: watch::Sender::new(head),
             applied: watch::Sender::new(head),
         }
     }
@@ -135,7 +137,13 @@ impl Clock {
     /// This replica has read `number` from the database of the current epoch.
     /// Never to be called with what another replica said.
     pub fn observe(&self, number: u64) {
-        self.epoch.load().known.fetch_max(number, Ordering::SeqCst);
+        let clock = self.epoch.load();
+        clock.known.fetch_max(number, Ordering::SeqCst);
+        let known = Position {
+            epoch: clock.epoch,
+            number: clock.known.load(Ordering::SeqCst),
+        };
+        self.known.send_if_modified(|last| replace(last, known));
     }
 
     /// A change at `number` touched what this tag names.
@@ -157,11 +165,7 @@ impl Clock {
             epoch: clock.epoch,
             number: clock.applied(),
         };
-        self.applied.send_if_modified(|last| {
-            let moved = *last != applied;
-            *last = applied;
-            moved
-        });
+        self.applied.send_if_modified(|last| replace(last, applied));
     }
 
     /// The database has another history now: nothing stored before is valid.
@@ -169,7 +173,19 @@ impl Clock {
         let last = self.epoch.load_full();
         let next = EpochClock::new(head, last.life + 1, last.tags.len());
         self.epoch.store(Arc::new(next));
+        self.known.send_replace(head);
         self.applied.send_replace(head);
+    }
+
+    /// The highest position this replica itself read from the database. What it
+    /// has applied may be more, where others told of it.
+    pub fn known(&self) -> Position {
+        self.stamp().position()
+    }
+
+    /// Follows [`known`](Self::known).
+    pub fn watch_known(&self) -> watch::Receiver<Position> {
+        self.known.subscribe()
     }
 
     /// The last position whose change this replica has applied.
@@ -199,4 +215,11 @@ impl Clock {
         clock.epoch.load().floor.store(0, Ordering::SeqCst);
         clock
     }
+}
+
+/// Whether it is another one.
+fn replace(last: &mut Position, now: Position) -> bool {
+    let moved = *last != now;
+    *last = now;
+    moved
 }

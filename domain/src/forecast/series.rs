@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::fmt;
 
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement, Value};
+use serde::{Deserialize, Serialize};
 
 use super::Resolution;
 use crate::provider::ProviderKey;
 use crate::unit::UnitKey;
 
 /// Names a series of expected values.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SeriesKey {
     pub unit: UnitKey,
     pub provider: ProviderKey,

@@ -20,7 +20,7 @@ pub struct NotificationChange {
     /// Whose; of a notification for several, none.
     pub user_id: Option<i64>,
     /// The instant that a user's notifications were marked with.
-    #[serde(with = "time::serde::timestamp::nanoseconds::option")]
+    #[serde(with = "time::serde::rfc3339::option")]
     pub marked_at: Option<OffsetDateTime>,
 }
 

@@ -20,6 +20,10 @@ pub struct ChangeLogMetrics {
     pub applied: Gauge,
     /// Changes it has applied.
     pub changes: Counter,
+    /// Of these, the changes that were applied as another replica told them.
+    pub heard: Counter,
+    /// Times that others had told what was not in the log.
+    pub contradicted: Counter,
     /// From the change's transaction to its application, in seconds.
     pub lag_seconds: Histogram,
     /// Times that everything known had to be dropped.
@@ -37,6 +41,8 @@ impl Default for ChangeLogMetrics {
             head: Gauge::default(),
             applied: Gauge::default(),
             changes: Counter::default(),
+            heard: Counter::default(),
+            contradicted: Counter::default(),
             lag_seconds: seconds(),
             resyncs: Counter::default(),
         }

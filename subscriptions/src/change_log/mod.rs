@@ -1,13 +1,20 @@
 //! The change log at work: numbered by the [`Sequencer`], read by the [`Tail`].
 //!
 //! Signals only say *look*: every step finds what there is to do in the
-//! database, so that a lost signal costs time and never a change.
+//! database, so that a lost signal costs time and never a change. Changes that
+//! other replicas tell of may be applied sooner; the log confirms them.
 
+mod heard;
 mod metrics;
+mod outbox;
 mod sequencer;
 mod tail;
+#[cfg(test)]
+mod tests;
 
+pub(crate) use heard::Heard;
 pub use metrics::ChangeLogMetrics;
+pub(crate) use outbox::Outbox;
 pub use sequencer::{Sequencer, TickError};
 pub use tail::{Tail, TailError};
 
@@ -66,10 +73,14 @@ struct Shared {
     /// Writers count up here and then look for a tick that began after.
     requested: AtomicU64,
     wake_sequencer: Notify,
+    /// The log is to be looked at.
     wake_tail: Notify,
+    wake_numbered: Notify,
     ticked: watch::Sender<Ticked>,
     /// What the last tick numbered, until the tail takes it.
     numbered: Mutex<Option<LogPage>>,
+    outbox: Outbox,
+    heard: Heard,
     recent: Mutex<RecentTransactions>,
     /// Leave to read the log from far back, so that those who do cannot take all
     /// connections.
@@ -129,8 +140,11 @@ impl ChangeLog {
                 requested: AtomicU64::new(0),
                 wake_sequencer: Notify::new(),
                 wake_tail: Notify::new(),
+                wake_numbered: Notify::new(),
                 ticked: watch::Sender::new(Ticked { covered: 0, head }),
                 numbered: Mutex::default(),
+                outbox: Outbox::default(),
+                heard: Heard::default(),
                 recent: Mutex::default(),
                 readers: Semaphore::new(READERS),
             }),
@@ -165,6 +179,21 @@ impl ChangeLog {
 
     pub fn metrics(&self) -> &ChangeLogMetrics {
         &self.shared.metrics
+    }
+
+    /// What this replica has numbered, for others.
+    pub(crate) fn outbox(&self) -> &Outbox {
+        &self.shared.outbox
+    }
+
+    /// What others have told.
+    pub(crate) fn heard(&self) -> &Heard {
+        &self.shared.heard
+    }
+
+    /// The head that this replica's last tick left.
+    pub(crate) fn head(&self) -> Position {
+        self.shared.ticked.borrow().head
     }
 
     fn clock(&self) -> &Clock {
@@ -232,10 +261,11 @@ impl ChangeLog {
             .map_err(|_| AcknowledgeError::NewEpoch)
     }
 
-    /// Waits until this replica has applied a position that somebody has been told.
+    /// Waits until this replica has applied a position that somebody has been
+    /// told, and has itself read it: an answer then says that it includes it.
     pub async fn reached(&self, wanted: Position) -> Result<(), ExpiredError> {
         let applied = self.applied();
-        if applied.epoch == wanted.epoch && applied.number >= wanted.number {
+        if is_past(applied, wanted) && is_past(self.clock().known(), wanted) {
             return Ok(());
         }
         if applied.epoch != wanted.epoch {
@@ -257,19 +287,33 @@ impl ChangeLog {
         self.applied_within(applied.epoch, wanted).await
     }
 
+    /// Waits until this replica has itself read a position that it has applied
+    /// as another one told it, or until that history is over.
+    pub(crate) async fn read_itself(&self, applied: Position) {
+        let mut known = self.clock().watch_known();
+        // The sender lives as long as the clock.
+        drop(
+            known
+                .wait_for(|at| at.epoch != applied.epoch || at.number >= applied.number)
+                .await,
+        );
+    }
+
     /// Waits for a position of this epoch, or of the one that follows it.
-    async fn applied_within(&self, known: Epoch, wanted: Position) -> Result<(), ExpiredError> {
-        let reached = |at: &Position| at.epoch == wanted.epoch && at.number >= wanted.number;
-        let is_over = |at: &Position| at.epoch != known && at.epoch != wanted.epoch;
-        let mut applied = self.clock().watch_applied();
-        let last = applied.wait_for(|at| reached(at) || is_over(at)).await;
-        match last.map(|at| *at) {
-            Ok(at) if reached(&at) => Ok(()),
-            _ => Err(ExpiredError {
-                wanted,
-                current: self.applied(),
-            }),
+    async fn applied_within(&self, current: Epoch, wanted: Position) -> Result<(), ExpiredError> {
+        let is_over = |at: &Position| at.epoch != current && at.epoch != wanted.epoch;
+        for mut watched in [self.clock().watch_applied(), self.clock().watch_known()] {
+            let last = watched
+                .wait_for(|at| is_past(*at, wanted) || is_over(at))
+                .await;
+            if !last.is_ok_and(|at| is_past(*at, wanted)) {
+                return Err(ExpiredError {
+                    wanted,
+                    current: self.applied(),
+                });
+            }
         }
+        Ok(())
     }
 
     /// For a transaction that left the memory of recent ones, or changed nothing.
@@ -291,6 +335,11 @@ impl ChangeLog {
             None => head,
         })
     }
+}
+
+/// Whether `at` includes `wanted`.
+fn is_past(at: Position, wanted: Position) -> bool {
+    at.epoch == wanted.epoch && at.number >= wanted.number
 }
 
 /// The last position of each of the newest transactions, so that a writer

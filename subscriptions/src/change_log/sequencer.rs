@@ -96,11 +96,14 @@ impl Sequencer {
             self.alarm(tick.numbered).await?;
             self.scanned = Instant::now();
         }
-        let applied = self.shared.forecasts.clock().applied();
-        if head != applied {
+        if tick.numbered > 0 {
+            self.shared.outbox.put(&tick.page);
+        }
+        let clock = self.shared.forecasts.clock();
+        if head != clock.applied() || head != clock.known() {
             // What it has numbered the tail need not read again.
             *self.shared.numbered.lock() = Some(tick.page);
-            self.shared.wake_tail.notify_one();
+            self.shared.wake_numbered.notify_one();
         }
         self.shared.ticked.send_replace(Ticked { covered, head });
         self.interval = if asked || tick.numbered > 0 {

@@ -7,12 +7,16 @@ use domain::change::{Position, Subject};
 use domain::forecast::{Curve, DeliveryRange, ForecastError, Point, SeriesKey, View};
 use time::OffsetDateTime;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_stream::Stream;
 
 use crate::StreamError;
 use crate::change_log::ChangeLog;
 use crate::hub::{Received, Subscriber, Topic};
+
+/// So long a change that others told of is waited for in the log. Without that
+/// its state would be right, but could not say that it includes the change.
+const CONFIRMATION: Duration = Duration::from_secs(1);
 
 /// How a curve is followed.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -99,6 +103,7 @@ pub fn live(
                 Woken::Touched(touch) => untold.add(touch),
                 Woken::Due => {
                     untold.add(watch.queued());
+                    watch.confirmed().await;
                     let now = watch.read().await?;
                     let difference = Difference::between(&told, &now, options.min_delta);
                     if difference.is_empty() && (options.differences || options.min_delta.is_some()) {
@@ -162,6 +167,8 @@ struct Watch {
     subscriber: Subscriber,
     /// The last state read includes everything up to here.
     seen: Position,
+    /// The last change that touched the curve.
+    touched: Position,
 }
 
 fn join(log: &ChangeLog, series: &SeriesKey) -> Subscriber {
@@ -173,6 +180,7 @@ impl Watch {
         let subscriber = join(&log, &series);
         Self {
             seen: subscriber.joined_at(),
+            touched: subscriber.joined_at(),
             log,
             series,
             range,
@@ -187,6 +195,11 @@ impl Watch {
             .await?;
         self.seen = curve.position();
         Ok(curve)
+    }
+
+    /// Waits a moment for this replica to have read what touched the curve.
+    async fn confirmed(&self) {
+        drop(timeout(CONFIRMATION, self.log.read_itself(self.touched)).await);
     }
 
     /// Waits for a change that touches the curve. Nothing is lost when it is
@@ -215,6 +228,7 @@ impl Watch {
         let Received::Event(event) = received else {
             // What was missed is in the state that is read next.
             self.subscriber = join(&self.log, &self.series);
+            self.touched = self.subscriber.joined_at();
             return Some(Touch {
                 changes: 1,
                 ..Touch::default()
@@ -230,6 +244,7 @@ impl Watch {
                     && change.from.unix_timestamp() < self.range.to()
                     && change.to.unix_timestamp() > self.range.from() =>
             {
+                self.touched = position;
                 Some(Touch {
                     changes: 1,
                     passed: 0,
