@@ -3,7 +3,7 @@
 #![cfg(test)]
 
 use entities::{
-    change, forecast_curve, forecast_run, idempotency_key, provider, series, tick, unit,
+    api_key, change, forecast_curve, forecast_run, idempotency_key, provider, series, tick, unit,
     unit_capacity,
 };
 use migration::testing::TestDatabase;
@@ -21,6 +21,9 @@ async fn every_entity_selects(database: TestDatabase) {
         "INSERT INTO forecast_run (provider_id, issued_at) VALUES (1, '2024-01-01T00:00:00.500000Z')",
         "INSERT INTO forecast_curve (series_id, day, issued_at, run_id, first_period, \"values\") \
          VALUES (1, '2024-01-02', '2024-01-01T00:00:00.500000Z', 1, 3, '[1, 2.5, null]')",
+        "INSERT INTO api_key (name, user_key, roles, companies, hash, prefix, created_at, expires_at) \
+         VALUES ('n', 'u', 'ADMIN', '', '0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef', 'sp_abc', \
+         '2024-01-01T00:00:00.000000Z', '2024-01-02T00:00:00.000000Z')",
         "INSERT INTO idempotency_key VALUES ('v', 'k', 'h', '{}', '2024-01-01T00:00:00.000000Z')",
     ] {
         db.execute_unprepared(sql).await.unwrap();
@@ -46,6 +49,8 @@ async fn every_entity_selects(database: TestDatabase) {
             .len(),
         1
     );
+    let keys = api_key::Entity::find().all(&db).await.unwrap();
+    assert!(keys[0].expires_at.is_some() && keys[0].revoked_at.is_none());
     assert_eq!(tick::Entity::find().all(&db).await.unwrap().len(), 1);
     // On SQLite the touched curve is a change once it is numbered.
     let changes = change::Entity::find().all(&db).await.unwrap();
