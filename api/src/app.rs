@@ -20,6 +20,7 @@ use tokio::net::TcpListener;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use crate::auth::Authenticator;
 use crate::config::{DatabaseArgs, DatabaseUrl, SUBSCRIBER_QUEUE, ServeArgs, change_log_settings};
 use crate::drain::Drain;
 use crate::graphql::document::Documents;
@@ -53,12 +54,14 @@ pub struct App {
 
 /// Refuses to listen where others could come who are not asked who they are.
 pub(crate) fn check_access(args: &ServeArgs) -> anyhow::Result<()> {
-    if args.listen.ip().is_loopback() || args.allow_open_access {
+    args.auth.settings()?;
+    if args.listen.ip().is_loopback() || !args.auth.is_open() || args.allow_open_access {
         return Ok(());
     }
     bail!(
         "{} can be reached from other machines, and nobody is asked who they are: \
-         listen on 127.0.0.1, or allow it with --allow-open-access",
+         let `serve` ask with --auth required, listen on 127.0.0.1, \
+         or allow it with --allow-open-access",
         args.listen
     );
 }
@@ -150,8 +153,9 @@ impl App {
         let workers = Workers::default();
         let (warm, stopping) = <(Arc<AtomicBool>, Arc<AtomicBool>)>::default();
         let drain = Drain::new(args.live.drain());
+        let auth = Authenticator::new(args.auth.settings()?, log.database().clone());
         let executor = Executor::new(
-            crate::graphql::schema(log.clone(), limits),
+            crate::graphql::schema(log.clone(), limits, auth.keys().clone()),
             Documents::new(limits, DOCUMENT_BUDGET),
             limits,
             log.clone(),
@@ -160,6 +164,7 @@ impl App {
         let shared = Arc::new(http::Shared {
             metrics: Metrics::new(&log, executor.metrics(), workers.restarts.clone()),
             executor,
+            auth,
             limits,
             health: Health {
                 log: log.clone(),
@@ -176,7 +181,11 @@ impl App {
             start: StartLine {
                 database_url: args.database.database_url.clone(),
                 replica: args.replica(),
-                mode: "open: every caller is a local administrator",
+                mode: if args.auth.is_open() {
+                    "open: every caller is a local administrator"
+                } else {
+                    "authentication is required"
+                },
             },
             shared,
             log,
@@ -279,6 +288,8 @@ impl App {
         supervisor.start("tail", move |stop| log.tail().run(stop));
         let (db, retention) = (self.log.database().clone(), self.retention);
         supervisor.start("retention", move |stop| retain(db.clone(), retention, stop));
+        let keys = self.shared.auth.keys().clone();
+        supervisor.start("api-keys", move |stop| keys.clone().watch(stop));
         let (forecasts, warm) = (self.log.forecasts().clone(), Arc::clone(&self.warm));
         supervisor.start("warm-up", move |_| {
             warm_up(forecasts.clone(), Arc::clone(&warm))

@@ -27,7 +27,9 @@ use time::{Duration, OffsetDateTime};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{self, App};
-use crate::config::{CacheArgs, DatabaseArgs, LimitArgs, LiveArgs, LogSettings, ServeArgs};
+use crate::config::{
+    AuthArgs, CacheArgs, DatabaseArgs, LimitArgs, LiveArgs, LogSettings, ServeArgs,
+};
 
 use client::Client;
 use feed::FeedSettings;
@@ -93,6 +95,8 @@ impl DemoArgs {
             replica: None,
             migrate: false,
             retention_hours: 168,
+            // Whatever the environment says for `serve`: there is nothing to hide.
+            auth: AuthArgs::default(),
             cache: self.cache.clone(),
             limits: self.limits.clone(),
             live: self.live.clone(),

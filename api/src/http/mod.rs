@@ -18,6 +18,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::get;
 use tower_http::catch_panic::CatchPanicLayer;
 
+use crate::auth::Authenticator;
 use crate::drain::Drain;
 use crate::graphql::Limits;
 use crate::graphql::executor::Executor;
@@ -26,6 +27,7 @@ use crate::websocket::{self, SocketSettings};
 /// What handlers share.
 pub(crate) struct Shared {
     pub(crate) executor: Executor,
+    pub(crate) auth: Authenticator,
     pub(crate) limits: Limits,
     pub(crate) health: Health,
     pub(crate) metrics: Metrics,
