@@ -165,6 +165,10 @@ impl App {
             metrics: Metrics::new(&log, executor.metrics(), workers.restarts.clone()),
             executor,
             auth,
+            // A page of any site can reach it from a browser on this machine.
+            only_local_hosts: args.auth.is_open()
+                && args.listen.ip().is_loopback()
+                && !args.allow_open_access,
             limits,
             health: Health {
                 log: log.clone(),

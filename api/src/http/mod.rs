@@ -2,6 +2,7 @@
 
 mod graphql;
 mod health;
+mod host;
 mod metrics;
 mod playground;
 
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -28,6 +30,8 @@ use crate::websocket::{self, SocketSettings};
 pub(crate) struct Shared {
     pub(crate) executor: Executor,
     pub(crate) auth: Authenticator,
+    /// Only those requests are answered that mean this machine.
+    pub(crate) only_local_hosts: bool,
     pub(crate) limits: Limits,
     pub(crate) health: Health,
     pub(crate) metrics: Metrics,
@@ -47,10 +51,12 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/graphql", get(graphql::get).post(graphql::post))
         .route("/graphql/ws", get(websocket::upgrade))
         .route("/schema.graphql", get(schema))
+        .route("/metrics", get(metrics::text))
+        .layer(from_fn_with_state(Arc::clone(&shared), host::check))
+        // Probes say whatever host they like, and learn nothing.
         .route("/health", get(health::ready))
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
-        .route("/metrics", get(metrics::text))
         .layer(DefaultBodyLimit::max(body_bytes))
         .layer(CatchPanicLayer::custom(graphql::panicked))
         .with_state(shared)

@@ -560,6 +560,38 @@ async fn the_first_key_comes_from_the_command_line(kind: Kind) {
     }
 }
 
+/// An open server on this machine is not open to every page of a browser.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_open_server_answers_only_to_its_own_name() {
+    let (_database, server) = crate::server::started(Kind::Sqlite).await;
+    let client = &server.client;
+    let port = client.address().port();
+    let as_host = async |host: &str, path: &str| {
+        let request = client.http().get(client.url(path)).header("host", host);
+        request.send().await.unwrap().status().as_u16()
+    };
+    let query = "/graphql?query=%7B__typename%7D";
+    for host in ["localhost", "127.0.0.1", "[::1]:80", "LOCALHOST:1"] {
+        assert_eq!(as_host(host, query).await, 200, "{host}");
+    }
+    let rebound = format!("rebound.example:{port}");
+    for path in [query, "/", "/metrics", "/schema.graphql", "/graphql/ws"] {
+        assert_eq!(as_host(&rebound, path).await, 421, "{path}");
+    }
+    assert_eq!(as_host(&rebound, "/health/live").await, 200);
+    server.stop().await;
+
+    for options in [&["--allow-open-access"][..], &["--auth-jwt-secret", SECRET]] {
+        let database = Kind::Sqlite.database().await;
+        let server = TestServer::start_with(database.url(), options).await;
+        let client = &server.client;
+        let request = client.http().get(client.url("/schema.graphql"));
+        let request = request.header("host", "behind-a-proxy.example");
+        assert_eq!(request.send().await.unwrap().status(), 200);
+        server.stop().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn beyond_this_machine_everybody_is_asked() {
     let database = Kind::Sqlite.database().await;
