@@ -22,6 +22,7 @@ use tokio::net::TcpListener;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use crate::auth::Authenticator;
 use crate::config::{
     DatabaseArgs, DatabaseUrl, RedisUrl, SUBSCRIBER_QUEUE, ServeArgs, UnknownRedis,
     change_log_settings,
@@ -59,12 +60,14 @@ pub struct App {
 
 /// Refuses to listen where others could come who are not asked who they are.
 pub(crate) fn check_access(args: &ServeArgs) -> anyhow::Result<()> {
-    if args.listen.ip().is_loopback() || args.allow_open_access {
+    args.auth.settings()?;
+    if args.listen.ip().is_loopback() || !args.auth.is_open() || args.allow_open_access {
         return Ok(());
     }
     bail!(
         "{} can be reached from other machines, and nobody is asked who they are: \
-         listen on 127.0.0.1, or allow it with --allow-open-access",
+         let `serve` ask with --auth required, listen on 127.0.0.1, \
+         or allow it with --allow-open-access",
         args.listen
     );
 }
@@ -167,8 +170,9 @@ impl App {
         let workers = Workers::default();
         let (warm, stopping) = <(Arc<AtomicBool>, Arc<AtomicBool>)>::default();
         let drain = Drain::new(args.live.drain());
+        let auth = Authenticator::new(args.auth.settings()?, log.database().clone());
         let executor = Executor::new(
-            crate::graphql::schema(log.clone(), limits),
+            crate::graphql::schema(log.clone(), limits, auth.keys().clone()),
             Documents::new(limits, DOCUMENT_BUDGET),
             limits,
             log.clone(),
@@ -182,6 +186,11 @@ impl App {
                 workers.restarts.clone(),
             ),
             executor,
+            auth,
+            // A page of any site can reach it from a browser on this machine.
+            only_local_hosts: args.auth.is_open()
+                && args.listen.ip().is_loopback()
+                && !args.allow_open_access,
             limits,
             health: Health {
                 log: log.clone(),
@@ -200,7 +209,11 @@ impl App {
                 database_url: args.database.database_url.clone(),
                 redis_url: fanout.as_ref().and(args.redis.redis_url.clone()),
                 replica: args.replica(),
-                mode: "open: every caller is a local administrator",
+                mode: if args.auth.is_open() {
+                    "open: every caller is a local administrator"
+                } else {
+                    "authentication is required"
+                },
             },
             shared,
             log,
@@ -308,6 +321,8 @@ impl App {
         }
         let (db, retention) = (self.log.database().clone(), self.retention);
         supervisor.start("retention", move |stop| retain(db.clone(), retention, stop));
+        let keys = self.shared.auth.keys().clone();
+        supervisor.start("api-keys", move |stop| keys.clone().watch(stop));
         let (forecasts, warm) = (self.log.forecasts().clone(), Arc::clone(&self.warm));
         supervisor.start("warm-up", move |_| {
             warm_up(forecasts.clone(), Arc::clone(&warm))

@@ -8,6 +8,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use subscriptions::change_log;
 use time::OffsetDateTime;
 
+use crate::api_key::{self, ApiKeyArgs};
 use crate::app::{self, App};
 use crate::backup::{self, BackupArgs, RestoreArgs};
 use crate::config::{
@@ -75,6 +76,18 @@ Examples:
 The long form: unit,provider,resolution,delivery_start,mwh[,issued_at]
   plant:1,provider-a,PT1H,2026-06-01T12:00:00Z,12.5,2026-05-31T16:00:00Z")]
     Import(ImportCommand),
+    /// Make, list and revoke the keys that let programs in
+    #[command(after_help = "\
+It works on the database itself, whether a server runs or not. A new key's secret
+is printed once, and is not to be had again; programs send it as
+`Authorization: Bearer sp_...`.
+
+Examples:
+  smartpulse api-key create --user ops --name \"First key\" --role ADMIN
+  smartpulse api-key create --user feed --name Forecasts --role PROVIDER --expires-in 90d
+  smartpulse api-key list
+  smartpulse api-key revoke 7")]
+    ApiKey(ApiKeyArgs),
     /// Print the GraphQL schema
     Schema,
     /// Print the options that `serve` would run with, and where each comes from
@@ -169,6 +182,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Demo(args) => block_on(demo(*args)),
         Command::Migrate(args) => block_on(migrate(args)),
         Command::Import(args) => block_on(import(args)),
+        Command::ApiKey(args) => block_on(api_key(args)),
         Command::Healthcheck(args) => block_on(healthcheck::run(args)),
         Command::Backup(args) => block_on(backup::backup(args)),
         Command::Restore(args) => block_on(backup::restore(args)),
@@ -272,6 +286,13 @@ async fn migrate(args: DatabaseArgs) -> anyhow::Result<()> {
     let db = app::open_database(&args, true).await?;
     tracing::info!(database = %args.database_url, "the schema is up to date");
     Ok(db.close().await?)
+}
+
+async fn api_key(args: ApiKeyArgs) -> anyhow::Result<()> {
+    let done = api_key::run(args, OffsetDateTime::now_utc()).await?;
+    print(&done.output)?;
+    done.note.iter().for_each(|note| hint(note));
+    Ok(())
 }
 
 async fn import(args: ImportCommand) -> anyhow::Result<()> {

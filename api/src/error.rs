@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use async_graphql::{ErrorExtensionValues, Pos, ServerError, Value};
 use domain::Violation;
+use domain::access::AccessError;
 use domain::change::Position;
 use domain::forecast::ForecastError;
 use domain::provider::ProviderError;
@@ -20,6 +21,8 @@ pub(crate) enum ErrorCode {
     BadUserInput,
     NotFound,
     Conflict,
+    Unauthenticated,
+    Forbidden,
     RateLimited,
     TooComplex,
     PositionExpired,
@@ -34,6 +37,8 @@ impl ErrorCode {
             Self::BadUserInput => "BAD_USER_INPUT",
             Self::NotFound => "NOT_FOUND",
             Self::Conflict => "CONFLICT",
+            Self::Unauthenticated => "UNAUTHENTICATED",
+            Self::Forbidden => "FORBIDDEN",
             Self::RateLimited => "RATE_LIMITED",
             Self::TooComplex => "TOO_COMPLEX",
             Self::PositionExpired => "POSITION_EXPIRED",
@@ -106,6 +111,10 @@ impl ApiError {
             violations,
             ..Self::bad_input(message)
         }
+    }
+
+    pub(crate) fn code(&self) -> ErrorCode {
+        self.code
     }
 
     /// A position that clients can go on from.
@@ -198,6 +207,17 @@ impl From<ProviderError> for ApiError {
         match error {
             ProviderError::Invalid(violations) => Self::invalid(message, violations),
             ProviderError::Database(source) => Self::database(source),
+        }
+    }
+}
+
+impl From<AccessError> for ApiError {
+    fn from(error: AccessError) -> Self {
+        let message = error.to_string();
+        match error {
+            AccessError::Invalid(violations) => Self::invalid(message, violations),
+            AccessError::UnknownKey(_) => Self::new(ErrorCode::NotFound, message),
+            AccessError::Database(source) => Self::database(source),
         }
     }
 }
@@ -322,6 +342,8 @@ mod tests {
             ErrorCode::BadUserInput,
             ErrorCode::NotFound,
             ErrorCode::Conflict,
+            ErrorCode::Unauthenticated,
+            ErrorCode::Forbidden,
             ErrorCode::RateLimited,
             ErrorCode::TooComplex,
             ErrorCode::PositionExpired,
@@ -330,7 +352,7 @@ mod tests {
             ErrorCode::Internal,
         ]
         .map(ErrorCode::as_str);
-        insta::assert_snapshot!(codes.join(" "), @"BAD_USER_INPUT NOT_FOUND CONFLICT RATE_LIMITED TOO_COMPLEX POSITION_EXPIRED RESYNC_REQUIRED UNAVAILABLE INTERNAL");
+        insta::assert_snapshot!(codes.join(" "), @"BAD_USER_INPUT NOT_FOUND CONFLICT UNAUTHENTICATED FORBIDDEN RATE_LIMITED TOO_COMPLEX POSITION_EXPIRED RESYNC_REQUIRED UNAVAILABLE INTERNAL");
     }
 
     #[test]

@@ -3,7 +3,9 @@
 //! This crate alone knows HTTP and GraphQL. [`app`] puts the parts together,
 //! for the binary and for tests alike.
 
+mod api_key;
 pub mod app;
+mod auth;
 mod backup;
 pub mod cli;
 pub mod config;

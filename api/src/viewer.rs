@@ -1,44 +1,76 @@
 //! Who is asking.
 
+use std::future::{Future, pending};
+use std::sync::Arc;
+
+use domain::access::{Role, Roles};
+use domain::unit::UnitKey;
 use tokio::time::Instant;
 
-/// The authenticated caller of a request.
-///
-/// In open mode, the only one there is yet, whoever reaches the server is a
-/// local administrator; a name may be given in the `SmartPulse-User` header or
-/// the websocket's init payload, and keeps apart what belongs to a viewer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+use crate::auth::KeyInUse;
+use crate::error::{ApiError, ErrorCode};
+
+/// The authenticated caller of a request, by whatever transport it came.
+#[derive(Debug, Clone)]
 pub(crate) struct Viewer {
+    /// The user's key; what is a user's own hangs on it.
     pub(crate) user: String,
+    /// What it may do beyond reading.
+    pub(crate) roles: Roles,
+    /// The companies that it belongs to.
+    pub(crate) companies: Arc<[UnitKey]>,
     /// When what it was let in by expires; a connection ends then.
     pub(crate) expires_at: Option<Instant>,
+    /// The API key that it was let in by; a connection ends when it is revoked.
+    pub(crate) api_key: Option<Arc<KeyInUse>>,
 }
 
-/// The header, and the field of a websocket's init payload.
-pub(crate) const USER_HEADER: &str = "smartpulse-user";
-pub(crate) const USER_FIELD: &str = "SmartPulse-User";
-
 /// What of the data a viewer may see. Those of one scope share what is executed
-/// and kept for any of them.
+/// and kept for any of them: what is a user's own needs a scope of that user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Scope {
     Everything,
 }
 
 impl Viewer {
-    /// In open mode everybody sees everything.
+    /// Forecasts are for everybody who is let in.
     pub(crate) fn scope(&self) -> Scope {
         Scope::Everything
     }
 
-    /// The viewer that a given name stands for; nameless, the administrator.
-    /// `None` when the name is not one.
+    /// Whoever reaches an open server: an administrator, of a given name or
+    /// `local`. `None` when the name is not one.
     pub(crate) fn named(name: Option<&str>) -> Option<Self> {
         let user = name.map_or("local", str::trim);
-        let fits = (1..=200).contains(&user.chars().count()) && !user.chars().any(char::is_control);
-        fits.then(|| Self {
+        domain::access::fault_of_user(user).is_none().then(|| Self {
             user: user.to_owned(),
+            roles: Roles::from_iter([Role::Admin]),
+            companies: Arc::default(),
             expires_at: None,
+            api_key: None,
         })
+    }
+
+    /// An error for who may not do what `role` is for.
+    pub(crate) fn demand(&self, role: Role) -> Result<(), ApiError> {
+        if self.roles.allow(role) {
+            return Ok(());
+        }
+        let message = match role {
+            Role::Admin => String::from("this takes the role ADMIN"),
+            role => format!("this takes the role {role}, or ADMIN"),
+        };
+        Err(ApiError::new(ErrorCode::Forbidden, message))
+    }
+
+    /// Completes when what it was let in by is taken back.
+    pub(crate) fn revoked(&self) -> impl Future<Output = ()> + Send + use<> {
+        let api_key = self.api_key.clone();
+        async move {
+            match api_key {
+                Some(key) => key.revoked().await,
+                None => pending().await,
+            }
+        }
     }
 }

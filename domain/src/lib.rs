@@ -4,6 +4,7 @@
 //! argument. What is written here reaches subscribers through the change log
 //! that triggers write in the same transaction, so nothing here publishes.
 
+pub mod access;
 pub mod cache;
 pub mod change;
 pub mod database;

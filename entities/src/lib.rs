@@ -4,6 +4,7 @@
 //! `domain::database`, because SQLite keeps them as text of a fixed width;
 //! rows with instants are therefore written there, and read through these.
 
+pub mod api_key;
 pub mod change;
 pub mod delivery;
 pub mod endpoint;

@@ -3,8 +3,8 @@
 #![cfg(test)]
 
 use entities::{
-    change, delivery, endpoint, forecast_curve, forecast_run, idempotency_key, notification,
-    notification_attachment, notification_preference, notification_recipient,
+    api_key, change, delivery, endpoint, forecast_curve, forecast_run, idempotency_key,
+    notification, notification_attachment, notification_preference, notification_recipient,
     notification_throttle, provider, series, server_secret, tick, topic_subscription, unit,
     unit_capacity, user_account, user_group, user_group_member,
 };
@@ -23,6 +23,9 @@ async fn every_entity_selects(database: TestDatabase) {
         "INSERT INTO forecast_run (provider_id, issued_at) VALUES (1, '2024-01-01T00:00:00.500000Z')",
         "INSERT INTO forecast_curve (series_id, day, issued_at, run_id, first_period, \"values\") \
          VALUES (1, '2024-01-02', '2024-01-01T00:00:00.500000Z', 1, 3, '[1, 2.5, null]')",
+        "INSERT INTO api_key (name, user_key, roles, companies, hash, prefix, created_at, expires_at) \
+         VALUES ('n', 'u', 'ADMIN', '', '0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef', 'sp_abc', \
+         '2024-01-01T00:00:00.000000Z', '2024-01-02T00:00:00.000000Z')",
         "INSERT INTO idempotency_key VALUES ('v', 'k', 'h', '{}', '2024-01-01T00:00:00.000000Z')",
         "INSERT INTO server_secret VALUES ('n', 'v')",
         "INSERT INTO user_account (key, name) VALUES ('ada', 'Ada')",
@@ -68,6 +71,8 @@ async fn every_entity_selects(database: TestDatabase) {
             .len(),
         1
     );
+    let keys = api_key::Entity::find().all(&db).await.unwrap();
+    assert!(keys[0].expires_at.is_some() && keys[0].revoked_at.is_none());
     macro_rules! one_of_each {
         ($($table:ident)*) => { $(
             let rows = $table::Entity::find().all(&db).await.unwrap();

@@ -8,6 +8,7 @@
 mod m20261121_000001_reference;
 mod m20261121_000002_change_log;
 mod m20261121_000003_forecast;
+mod m20261121_000004_api_key;
 mod m20261121_000005_notification;
 mod script;
 #[cfg(feature = "testing")]
@@ -27,6 +28,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000001_reference::Migration),
             Box::new(m20261121_000002_change_log::Migration),
             Box::new(m20261121_000003_forecast::Migration),
+            Box::new(m20261121_000004_api_key::Migration),
             Box::new(m20261121_000005_notification::Migration),
         ]
     }

@@ -131,6 +131,7 @@ async fn template(admin: &DatabaseConnection, server: &str) -> Result<String, Db
         include_str!("sql/postgres/0001_reference.sql"),
         include_str!("sql/postgres/0002_change_log.sql"),
         include_str!("sql/postgres/0003_forecast.sql"),
+        include_str!("sql/postgres/0004_api_key.sql"),
     ];
     let fingerprint = scripts
         .concat()

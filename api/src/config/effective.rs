@@ -45,11 +45,13 @@ fn value(arg: &Arg, matches: &ArgMatches) -> Option<String> {
     let mut values = matches.try_get_raw(arg.get_id().as_str()).ok()??;
     let text = values.next()?.to_string_lossy();
     // What `--help` must not show, nobody sees here.
-    let shown = if arg.is_hide_env_values_set() {
-        text.parse::<MaskedUrl>()
-            .map_or_else(|never| match never {}, |url| url.to_string())
-    } else {
-        text.into_owned()
+    let shown = match (arg.is_hide_env_values_set(), key_of(arg).as_deref()) {
+        (false, _) => text.into_owned(),
+        // An address without its password says a lot.
+        (true, Some("database_url" | "redis_url" | "smtp_url")) => text
+            .parse::<MaskedUrl>()
+            .map_or_else(|never| match never {}, |url| url.to_string()),
+        (true, _) => String::from("***"),
     };
     if shown.parse::<i64>().is_ok() || shown == "true" || shown == "false" {
         return Some(shown);

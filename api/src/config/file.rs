@@ -215,8 +215,13 @@ impl FileOptions {
                 });
             }
         }
-        Ok(command.mut_subcommands(|subcommand| {
-            subcommand.mut_args(|arg| {
+        Ok(self.set_defaults(command))
+    }
+
+    /// For the subcommands of a command, and for theirs.
+    fn set_defaults(&self, command: Command) -> Command {
+        command.mut_subcommands(|subcommand| {
+            let subcommand = subcommand.mut_args(|arg| {
                 let text = key_of(&arg).and_then(|key| self.options.get(&key));
                 match text {
                     Some((text, _)) => {
@@ -226,8 +231,9 @@ impl FileOptions {
                     }
                     None => arg,
                 }
-            })
-        }))
+            });
+            self.set_defaults(subcommand)
+        })
     }
 }
 

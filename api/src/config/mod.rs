@@ -1,10 +1,12 @@
 //! Configuration. The only place that reads the environment: each option has a
 //! `SMARTPULSE_*` variable beside its flag, and may stand in a file.
 
+mod auth;
 mod effective;
 mod file;
 mod url;
 
+pub use auth::{AuthArgs, AuthArgsError, AuthMode, JwtSecret};
 pub(crate) use effective::describe;
 pub use file::{ConfigFileError, FileOptions};
 pub use url::{DatabaseUrl, RedisUrl, UnknownDatabase, UnknownRedis};
@@ -132,6 +134,9 @@ pub struct ServeArgs {
     /// How long changes are kept for subscribers that come back, in hours
     #[arg(long, env = "SMARTPULSE_RETENTION_HOURS", default_value_t = 168)]
     pub retention_hours: u32,
+
+    #[command(flatten)]
+    pub auth: AuthArgs,
 
     #[command(flatten)]
     pub cache: CacheArgs,

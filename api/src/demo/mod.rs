@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::{self, App};
 use crate::config::{
-    CacheArgs, DatabaseArgs, LimitArgs, LiveArgs, LogSettings, RedisArgs, ServeArgs,
+    AuthArgs, CacheArgs, DatabaseArgs, LimitArgs, LiveArgs, LogSettings, RedisArgs, ServeArgs,
 };
 
 use client::Client;
@@ -96,6 +96,8 @@ impl DemoArgs {
             replica: None,
             migrate: false,
             retention_hours: 168,
+            // Whatever the environment says for `serve`: there is nothing to hide.
+            auth: AuthArgs::default(),
             cache: self.cache.clone(),
             limits: self.limits.clone(),
             live: self.live.clone(),

@@ -16,10 +16,13 @@ mod types;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use async_graphql::{Context, Schema, SchemaBuilder};
+use domain::access::Role;
 use domain::forecast::RangeError;
 use subscriptions::change_log::ChangeLog;
 
+use crate::auth::Keys;
 use crate::error::ApiError;
+use crate::viewer::Viewer;
 use mutation::Mutation;
 use query::Query;
 use subscription::Subscription;
@@ -46,14 +49,16 @@ fn build() -> SchemaBuilder<Query, Mutation, Subscription> {
     Schema::build(Query, Mutation, Subscription)
         .override_output_type_description::<query::Units>("Units, a page of them.")
         .override_output_type_description::<query::Providers>("Providers, a page of them.")
+        .override_output_type_description::<query::ApiKeys>("API keys, a page of them.")
 }
 
 /// The schema over a running change log.
-pub(crate) fn schema(log: ChangeLog, limits: Limits) -> SmartPulseSchema {
+pub(crate) fn schema(log: ChangeLog, limits: Limits, keys: Keys) -> SmartPulseSchema {
     build()
         .limit_depth(limits.depth)
         .data(log)
         .data(limits)
+        .data(keys)
         .finish()
 }
 
@@ -69,6 +74,17 @@ pub fn sdl() -> String {
 
 fn log<'a>(ctx: &Context<'a>) -> &'a ChangeLog {
     ctx.data_unchecked::<ChangeLog>()
+}
+
+/// Who asks. Not for subscriptions, whose execution is shared by all of a scope.
+fn viewer<'a>(ctx: &Context<'a>) -> &'a Viewer {
+    ctx.data_unchecked::<Viewer>()
+}
+
+/// An error for who may not do what `role` is for. To be called before anything
+/// else is done.
+fn demand(ctx: &Context<'_>, role: Role) -> Result<(), ApiError> {
+    viewer(ctx).demand(role)
 }
 
 /// Delivery periods that a request may still ask for.

@@ -2,32 +2,37 @@
 
 use async_graphql::{Context, Object};
 use domain::Violation;
+use domain::access::Role;
 use domain::change::{Position as DomainPosition, Receipt};
 use domain::forecast::{self as domain_forecast, SaveRequest};
 use domain::provider::{self as domain_provider, ProviderError, ProviderKey, ProviderUpsert};
 use domain::unit::{self as domain_unit, UnitUpsert};
 use time::OffsetDateTime;
 
-use super::log;
+use super::types::access::{
+    ApiKey, CreateApiKeyInput, CreateApiKeyPayload, RevokeApiKeyInput, RevokeApiKeyPayload,
+};
 use super::types::forecast::{ForecastRun, SaveForecastsInput, SaveForecastsPayload};
 use super::types::provider::{Provider, UpsertProvidersInput, UpsertProvidersPayload};
 use super::types::scalar::Position;
 use super::types::unit::{Unit, UpsertUnitsInput, UpsertUnitsPayload};
+use super::{demand, log, viewer};
+use crate::auth::Keys;
 use crate::error::ApiError;
-use crate::viewer::Viewer;
 
 pub(crate) struct Mutation;
 
-/// What can be changed. Each answers when the change has its position and this
-/// replica has applied it: a read after it includes it.
+/// What can be changed. What has a position answers when the change has it and
+/// this replica has applied it: a read after it includes it.
 #[Object]
 impl Mutation {
-    /// Creates or updates units, all or none.
+    /// Creates or updates units, all or none. It takes the role PROVIDER.
     async fn upsert_units(
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "The units.")] input: UpsertUnitsInput,
     ) -> async_graphql::Result<UpsertUnitsPayload> {
+        demand(ctx, Role::Provider)?;
         let units: Vec<UnitUpsert> = input.units.into_iter().map(Into::into).collect();
         let written = domain_unit::upsert(log(ctx).database(), &units).await;
         let position = acknowledge(ctx, written.map_err(ApiError::from)?).await?;
@@ -44,12 +49,13 @@ impl Mutation {
         })
     }
 
-    /// Creates or updates providers, all or none.
+    /// Creates or updates providers, all or none. It takes the role PROVIDER.
     async fn upsert_providers(
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "The providers.")] input: UpsertProvidersInput,
     ) -> async_graphql::Result<UpsertProvidersPayload> {
+        demand(ctx, Role::Provider)?;
         let mut violations = Vec::new();
         let mut providers = Vec::with_capacity(input.providers.len());
         for (i, provider) in input.providers.into_iter().enumerate() {
@@ -83,12 +89,14 @@ impl Mutation {
     }
 
     /// Saves forecast runs: all of them or, if any value is bad, none. Every
-    /// bad value is named in `extensions.violations`, at most 100.
+    /// bad value is named in `extensions.violations`, at most 100. It takes the
+    /// role PROVIDER.
     async fn save_forecasts(
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "The runs.")] input: SaveForecastsInput,
     ) -> async_graphql::Result<SaveForecastsPayload> {
+        demand(ctx, Role::Provider)?;
         let mut runs = Vec::with_capacity(input.runs.len());
         for (i, run) in input.runs.into_iter().enumerate() {
             let provider = provider_key(&run.provider, i)?;
@@ -99,10 +107,9 @@ impl Mutation {
             runs,
             idempotency_key: input.idempotency_key,
         };
-        let viewer = &ctx.data_unchecked::<Viewer>().user;
         let saved = domain_forecast::save(
             log(ctx).database(),
-            viewer,
+            &viewer(ctx).user,
             &request,
             OffsetDateTime::now_utc(),
         )
@@ -119,6 +126,43 @@ impl Mutation {
             position: Position(position),
         })
     }
+
+    /// Makes a key that lets a program in. It takes the role ADMIN.
+    async fn create_api_key(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The key.")] input: CreateApiKeyInput,
+    ) -> async_graphql::Result<CreateApiKeyPayload> {
+        demand(ctx, Role::Admin)?;
+        let created = keys(ctx).create(&input.into()).await;
+        let (key, secret) = created.map_err(ApiError::from)?;
+        Ok(CreateApiKeyPayload {
+            api_key: ApiKey(key),
+            secret: secret.reveal().to_owned(),
+        })
+    }
+
+    /// Takes a key back, for good: it lets nobody in any more, and connections
+    /// that it let in are closed, by this replica at once, by others within a
+    /// minute. It takes the role ADMIN.
+    async fn revoke_api_key(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Which key.")] input: RevokeApiKeyInput,
+    ) -> async_graphql::Result<RevokeApiKeyPayload> {
+        demand(ctx, Role::Admin)?;
+        let number = input
+            .number()
+            .ok_or_else(|| ApiError::bad_input("this is not the id of an API key"))?;
+        let revoked = keys(ctx).revoke(number).await.map_err(ApiError::from)?;
+        Ok(RevokeApiKeyPayload {
+            api_key: ApiKey(revoked),
+        })
+    }
+}
+
+fn keys<'a>(ctx: &Context<'a>) -> &'a Keys {
+    ctx.data_unchecked::<Keys>()
 }
 
 async fn acknowledge(ctx: &Context<'_>, receipt: Receipt) -> Result<DomainPosition, ApiError> {

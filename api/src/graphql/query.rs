@@ -2,20 +2,21 @@
 
 use async_graphql::connection::{Connection, Edge, OpaqueCursor};
 use async_graphql::{Context, ID, Object};
+use domain::access::{self as domain_access, Role};
 use domain::forecast::{DeliveryRange, ForecastError, SeriesKey};
 use domain::provider::{self as domain_provider, ProviderKey};
 use domain::unit::{self as domain_unit, UnitKey as DomainUnitKey, UnitSort};
 use futures_util::future::join_all;
 use time::OffsetDateTime;
 
+use super::types::access::ApiKey;
 use super::types::forecast::{Forecast, ForecastRun, ForecastSelection, ForecastView, run_number};
 use super::types::provider::Provider;
 use super::types::scalar::{Position, Resolution, UnitKey};
 use super::types::unit::{Unit, UnitFilter, UnitOrder};
 use super::types::{Node, split_id, viewer};
-use super::{Limits, log, spend};
+use super::{Limits, demand, log, spend};
 use crate::error::{ApiError, ErrorCode};
-use crate::viewer::Viewer;
 
 /// A page has this many unless asked otherwise.
 const PAGE: usize = 50;
@@ -24,8 +25,10 @@ const LARGEST_PAGE: usize = 500;
 
 type UnitCursor = OpaqueCursor<(String, String)>;
 type ProviderCursor = OpaqueCursor<String>;
+type ApiKeyCursor = OpaqueCursor<i64>;
 pub(super) type Units = Connection<UnitCursor, Unit>;
 pub(super) type Providers = Connection<ProviderCursor, Provider>;
+pub(super) type ApiKeys = Connection<ApiKeyCursor, ApiKey>;
 
 pub(crate) struct Query;
 
@@ -74,7 +77,7 @@ impl Query {
 
     /// Who is asking.
     async fn viewer(&self, ctx: &Context<'_>) -> viewer::Viewer {
-        viewer::Viewer(ctx.data_unchecked::<Viewer>().clone())
+        viewer::Viewer(super::viewer(ctx).clone())
     }
 
     /// The last change log position that this replica has applied: from where to
@@ -193,6 +196,40 @@ impl Query {
             page.connect(providers, after.is_some(), before.is_some(), |provider| {
                 let cursor = OpaqueCursor(provider.key.to_string());
                 Edge::new(cursor, Provider(provider.into()))
+            }),
+        )
+    }
+
+    /// Keys that let programs in, oldest first, page by page. It takes the role
+    /// ADMIN.
+    async fn api_keys(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "At most so many, from the start; 50 if neither is given, at most 500.")]
+        first: Option<i32>,
+        #[graphql(desc = "Only those after this cursor.")] after: Option<String>,
+        #[graphql(desc = "At most so many, from the end; at most 500.")] last: Option<i32>,
+        #[graphql(desc = "Only those before this cursor.")] before: Option<String>,
+    ) -> async_graphql::Result<ApiKeys> {
+        demand(ctx, Role::Admin)?;
+        let page = Page::new(first, last)?;
+        let decode = |cursor: Option<String>| -> Result<Option<i64>, ApiError> {
+            let cursor = cursor.map(|cursor| decode_cursor::<ApiKeyCursor>(&cursor));
+            Ok(cursor.transpose()?.map(|cursor| cursor.0))
+        };
+        let (after, before) = (decode(after)?, decode(before)?);
+        let keys = domain_access::page(
+            log(ctx).database().reader(),
+            after,
+            before,
+            page.to_read(),
+            page.from_end,
+        )
+        .await
+        .map_err(ApiError::from)?;
+        Ok(
+            page.connect(keys, after.is_some(), before.is_some(), |key| {
+                Edge::new(OpaqueCursor(key.id), ApiKey(key))
             }),
         )
     }

@@ -18,7 +18,7 @@ use subscriptions::change_log::ChangeLog;
 use subscriptions::fanout::FanoutMetrics;
 
 use super::Shared;
-use crate::error::code_of;
+use crate::error::{ErrorCode, code_of};
 use crate::graphql::live_metrics::LiveMetrics;
 
 type Labels = [(&'static str, &'static str); 1];
@@ -235,6 +235,12 @@ impl Metrics {
             let code = code_of(error).as_str();
             self.errors.get_or_create(&[("code", code)]).inc();
         }
+    }
+
+    /// Counts a request that was not let in.
+    pub(crate) fn refused(&self, code: ErrorCode) {
+        let labels = [("code", code.as_str())];
+        self.errors.get_or_create(&labels).inc();
     }
 
     fn encode(&self) -> Result<String, std::fmt::Error> {

@@ -2,6 +2,7 @@
 
 mod graphql;
 mod health;
+mod host;
 mod metrics;
 mod playground;
 
@@ -15,9 +16,11 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use tower_http::catch_panic::CatchPanicLayer;
 
+use crate::auth::Authenticator;
 use crate::drain::Drain;
 use crate::graphql::Limits;
 use crate::graphql::executor::Executor;
@@ -26,6 +29,9 @@ use crate::websocket::{self, SocketSettings};
 /// What handlers share.
 pub(crate) struct Shared {
     pub(crate) executor: Executor,
+    pub(crate) auth: Authenticator,
+    /// Only those requests are answered that mean this machine.
+    pub(crate) only_local_hosts: bool,
     pub(crate) limits: Limits,
     pub(crate) health: Health,
     pub(crate) metrics: Metrics,
@@ -45,10 +51,12 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/graphql", get(graphql::get).post(graphql::post))
         .route("/graphql/ws", get(websocket::upgrade))
         .route("/schema.graphql", get(schema))
+        .route("/metrics", get(metrics::text))
+        .layer(from_fn_with_state(Arc::clone(&shared), host::check))
+        // Probes say whatever host they like, and learn nothing.
         .route("/health", get(health::ready))
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
-        .route("/metrics", get(metrics::text))
         .layer(DefaultBodyLimit::max(body_bytes))
         .layer(CatchPanicLayer::custom(graphql::panicked))
         .with_state(shared)

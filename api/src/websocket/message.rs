@@ -129,6 +129,11 @@ impl Closing {
         Self::new(4403, format!("Forbidden: {why}"))
     }
 
+    /// Clients come back by themselves.
+    pub(super) fn try_again(why: &str) -> Self {
+        Self::new(1013, format!("Try again later: {why}"))
+    }
+
     pub(super) fn unknown_protocol() -> Self {
         Self::new(4406, "Subprotocol not acceptable")
     }

@@ -12,9 +12,9 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use serde_json::{Map, Value};
 
+use crate::auth::Credentials;
 use crate::error::ApiError;
 use crate::http::{self, Shared};
-use crate::viewer::{USER_FIELD, USER_HEADER, Viewer};
 use message::{Closing, PROTOCOL};
 use session::Session;
 pub(crate) use session::SocketSettings;
@@ -37,9 +37,7 @@ pub(crate) async fn upgrade(
             ApiError::bad_input("websockets from pages of other origins are refused"),
         );
     }
-    let named = headers
-        .get(USER_HEADER)
-        .map(|value| value.to_str().unwrap_or_default().to_owned());
+    let said = Credentials::of_headers(&headers);
     let largest = shared.sockets.message_bytes;
     upgrade
         .read_buffer_size(READ_BUFFER)
@@ -47,10 +45,10 @@ pub(crate) async fn upgrade(
         .max_message_size(largest)
         .max_frame_size(largest)
         .protocols([PROTOCOL])
-        .on_upgrade(move |socket| connected(socket, shared, named))
+        .on_upgrade(move |socket| connected(socket, shared, said))
 }
 
-async fn connected(socket: WebSocket, shared: Arc<Shared>, named: Option<String>) {
+async fn connected(socket: WebSocket, shared: Arc<Shared>, said: Credentials) {
     // It is passed on from future to future: by its address.
     let mut socket = Box::new(socket);
     let _held = shared.drain.hold();
@@ -59,13 +57,9 @@ async fn connected(socket: WebSocket, shared: Arc<Shared>, named: Option<String>
         Box::pin(session::close(&mut socket, &Closing::unknown_protocol())).await;
         return;
     }
-    let authenticate = move |init: Option<&Map<String, Value>>| {
-        let field = init.and_then(|init| init.get(USER_FIELD));
-        let named = match field {
-            None => named.as_deref(),
-            Some(field) => Some(field.as_str().unwrap_or_default()),
-        };
-        Viewer::named(named).ok_or_else(|| String::from("SmartPulse-User is not a user's name"))
+    let authenticate = |init: Option<Map<String, Value>>| {
+        let (shared, said) = (Arc::clone(&shared), said.or_of_init(init.as_ref()));
+        async move { shared.auth.authenticate(&said).await }
     };
     let executor = shared.executor.clone();
     let session = Session::new(socket, executor, shared.sockets, authenticate);

@@ -10,6 +10,7 @@ use async_graphql::Response;
 use async_graphql::parser::types::OperationType;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes};
 use domain::change::Position;
+use futures_util::future::BoxFuture;
 use futures_util::stream::SelectAll;
 use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt};
 use serde_json::{Map, Value};
@@ -17,6 +18,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::message::{ACK, ClientMessage, Closing, Id, PING, complete, of_operation, pong};
 use super::operation::{Operation, Output, Work};
+use crate::auth::Refusal;
 use crate::drain::Drain;
 use crate::error::{ApiError, ErrorCode};
 use crate::graphql::executor::Executor;
@@ -82,6 +84,8 @@ pub(super) struct Session<S, A> {
     /// Who it is, by what it says when it begins.
     authenticate: A,
     viewer: Option<Viewer>,
+    /// Completes when what it was let in by is taken back.
+    revoked: BoxFuture<'static, ()>,
     operations: SelectAll<Operation>,
     /// The operation's number and the size of its message, by its id.
     ids: HashMap<Id, (u64, usize)>,
@@ -94,11 +98,12 @@ pub(super) struct Session<S, A> {
     deadline: Instant,
 }
 
-impl<S, E, A> Session<S, A>
+impl<S, E, A, F> Session<S, A>
 where
     S: Stream<Item = Result<Message, E>> + Sink<Message, Error = E> + Unpin,
     E: std::fmt::Display,
-    A: Fn(Option<&Map<String, Value>>) -> Result<Viewer, String>,
+    A: Fn(Option<Map<String, Value>>) -> F,
+    F: Future<Output = Result<Viewer, Refusal>>,
 {
     pub(super) fn new(
         socket: S,
@@ -112,6 +117,7 @@ where
             settings,
             authenticate,
             viewer: None,
+            revoked: Box::pin(pending()),
             operations: SelectAll::new(),
             ids: HashMap::new(),
             next_number: 0,
@@ -162,6 +168,10 @@ where
                 output = next(&mut self.operations) => Box::pin(self.deliver(output)).await,
                 () = &mut timer => Box::pin(self.time(expires_at)).await,
                 () = &mut turn => Box::pin(self.leave()).await,
+                () = &mut self.revoked => {
+                    let closing = Closing::forbidden("what it was let in by was revoked");
+                    ControlFlow::Break(End::Close(closing))
+                }
             };
             if let ControlFlow::Break(end) = flow {
                 return end;
@@ -181,7 +191,7 @@ where
             Message::Close(_) => return ControlFlow::Break(End::Closed),
         };
         match ClientMessage::read(&text) {
-            Ok(ClientMessage::ConnectionInit { payload }) => self.init(payload.as_ref()).await,
+            Ok(ClientMessage::ConnectionInit { payload }) => self.init(payload).await,
             Ok(ClientMessage::Ping { payload }) => self.say(pong(payload.as_ref())).await,
             Ok(ClientMessage::Pong { .. }) => ControlFlow::Continue(()),
             Ok(ClientMessage::Subscribe { id, .. }) if id.len() > LONGEST_ID => {
@@ -199,18 +209,24 @@ where
         }
     }
 
-    async fn init(&mut self, payload: Option<&Map<String, Value>>) -> Flow {
+    /// Nothing else is read meanwhile: what comes right behind it is answered to
+    /// whom it turns out to be.
+    async fn init(&mut self, payload: Option<Map<String, Value>>) -> Flow {
         if self.viewer.is_some() {
             return ControlFlow::Break(End::Close(Closing::init_repeated()));
         }
-        match (self.authenticate)(payload) {
-            Ok(viewer) => {
+        let closing = match timeout_at(self.deadline, (self.authenticate)(payload)).await {
+            Ok(Ok(viewer)) => {
+                self.revoked = Box::pin(viewer.revoked());
                 self.viewer = Some(viewer);
                 self.deadline = Instant::now() + self.settings.ping_interval;
-                self.say(ACK).await
+                return self.say(ACK).await;
             }
-            Err(why) => ControlFlow::Break(End::Close(Closing::forbidden(&why))),
-        }
+            Ok(Err(refusal @ Refusal::Unavailable(_))) => Closing::try_again(refusal.message()),
+            Ok(Err(refusal)) => Closing::forbidden(refusal.message()),
+            Err(_) => Closing::init_timeout(),
+        };
+        ControlFlow::Break(End::Close(closing))
     }
 
     async fn begin(&mut self, name: &str, params: Params, bytes: usize) -> Flow {
@@ -300,7 +316,7 @@ where
         &mut self,
         id: &Id,
         output: Output,
-    ) -> impl Iterator<Item = Utf8Bytes> + use<S, E, A> {
+    ) -> impl Iterator<Item = Utf8Bytes> + use<S, E, A, F> {
         let (first, second) = match output {
             Output::Next { frame, skipped } => match &frame.payload {
                 Payload::Next(next) => {

@@ -18,6 +18,7 @@ use tokio_util::sync::{PollSendError, PollSender};
 
 use super::session::{Session, SocketSettings};
 use crate::app::{self, App};
+use crate::auth::Refusal;
 use crate::drain::Drain;
 use crate::graphql::executor::Executor;
 use crate::viewer::Viewer;
@@ -96,18 +97,18 @@ impl Server {
     }
 
     fn connect(&mut self) -> Client {
-        self.connect_with(64, |_| Ok(Viewer::named(None).unwrap()))
+        self.connect_with(64, |_| async { Ok(Viewer::named(None).unwrap()) })
     }
 
     /// A client that takes up to `capacity` messages without reading them.
-    fn connect_with(
+    fn connect_with<F>(
         &mut self,
         capacity: usize,
-        authenticate: impl Fn(Option<&Map<String, Value>>) -> Result<Viewer, String>
-        + Send
-        + Sync
-        + 'static,
-    ) -> Client {
+        authenticate: impl Fn(Option<Map<String, Value>>) -> F + Send + Sync + 'static,
+    ) -> Client
+    where
+        F: Future<Output = Result<Viewer, Refusal>> + Send + 'static,
+    {
         let (out, incoming) = mpsc::unbounded_channel();
         let (outgoing, back) = mpsc::channel(capacity);
         let line = Line {
@@ -331,7 +332,7 @@ async fn a_client_that_says_nothing_is_let_go() {
 #[tokio::test]
 async fn a_client_that_takes_nothing_is_let_go() {
     let mut server = Server::start().await;
-    let client = server.connect_with(1, |_| Ok(Viewer::named(None).unwrap()));
+    let client = server.connect_with(1, |_| async { Ok(Viewer::named(None).unwrap()) });
     client.say(json!({ "type": "connection_init" }));
     client.subscribe("1", EVERYTHING);
     client.say(json!({ "type": "ping" }));
@@ -345,14 +346,15 @@ async fn a_client_that_takes_nothing_is_let_go() {
 #[tokio::test]
 async fn who_is_not_let_in_is_told_and_who_was_is_until_it_expires() {
     let mut server = Server::start().await;
-    let authenticate = |init: Option<&Map<String, Value>>| match init {
+    let authenticate = async |init: Option<Map<String, Value>>| match init {
         Some(init) if init.get("token") == Some(&json!("right")) => {
             let mut viewer = Viewer::named(None).unwrap();
             viewer.expires_at = Some(Instant::now() + Duration::from_secs(30));
             Ok(viewer)
         }
-        _ => Err(String::from("the token is wrong")),
+        _ => Err(Refusal::Invalid(String::from("the token is wrong"))),
     };
+    let authenticate = move |init| authenticate(init);
     let mut client = server.connect_with(64, authenticate);
     client.say(json!({ "type": "connection_init", "payload": { "token": "wrong" } }));
     let closed = client.closed().await;
@@ -403,6 +405,30 @@ async fn a_stop_sends_all_away_within_its_window_and_says_where_they_are() {
     assert_eq!(server.executor.metrics().drained.get(), 50);
 }
 
+#[tokio::test]
+async fn who_it_is_may_take_until_the_beginning_is_over() {
+    let mut server = Server::start().await;
+    let after = |seconds: u64| {
+        move |_| async move {
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            Ok(Viewer::named(None).unwrap())
+        }
+    };
+    // What comes meanwhile waits, and is answered to whom it turns out to be.
+    let mut client = server.connect_with(64, after(2));
+    client.say(json!({ "type": "connection_init" }));
+    client.subscribe("1", "{ __typename }");
+    for expect in ["connection_ack", "next", "complete"] {
+        assert_eq!(client.hear().await["type"], expect);
+    }
+    let mut client = server.connect_with(64, after(60));
+    let began = Instant::now();
+    client.say(json!({ "type": "connection_init" }));
+    let closed = client.closed().await;
+    assert_eq!(closed, (4408, "Connection initialisation timeout".into()));
+    assert_eq!(began.elapsed().as_secs(), SETTINGS.init_timeout.as_secs());
+}
+
 /// Thousands of connections wait at the same time: what each holds is small.
 #[tokio::test]
 async fn a_connection_is_small() {
@@ -414,7 +440,7 @@ async fn a_connection_is_small() {
         outgoing: PollSender::new(outgoing),
     };
     let of_line = size_of_val(&line);
-    let session = Session::new(line, server.executor.clone(), SETTINGS, |_| {
+    let session = Session::new(line, server.executor.clone(), SETTINGS, |_| async {
         Ok(Viewer::named(None).unwrap())
     });
     let serving = size_of_val(&session.serve(&server.drain));

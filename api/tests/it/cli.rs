@@ -61,7 +61,7 @@ fn config_says_what_holds_and_why() {
     let folder = TempDir::new().unwrap();
     fs::write(
         folder.path().join("smartpulse.toml"),
-        "retention_hours = 24\nallow_open_access = true\ndatabase_url = \"postgres://app:hidden@db/x\"\nredis_url = \"rediss://:hidden@redis/1\"\n[cache]\nlatest_mib = 1\nhistory_mib = 1\n",
+        "retention_hours = 24\nallow_open_access = true\ndatabase_url = \"postgres://app:hidden@db/x\"\nredis_url = \"rediss://:hidden@redis/1\"\nauth_jwt_secret = \"hidden-hidden-hidden-hidden-hidden\"\n[cache]\nlatest_mib = 1\nhistory_mib = 1\n",
     )
     .unwrap();
     fs::write(
@@ -107,6 +107,7 @@ fn config_says_what_holds_and_why() {
         text.contains("# redis_url = \"rediss://:***@redis/1\""),
         "{text}"
     );
+    assert!(text.contains("# auth_jwt_secret = \"***\""), "{text}");
     assert!(text.contains("# replica ="), "{text}");
     let help = stdout(&smartpulse_in(
         folder.path(),
@@ -123,6 +124,20 @@ fn config_says_what_holds_and_why() {
     let again = smartpulse_in(printed.path(), &[], &["config"]);
     assert!(again.status.success(), "{}", stderr(&again));
     assert!(line(&stdout(&again), "cache_ttl_seconds").starts_with("cache_ttl_seconds = 4 "));
+}
+
+#[test]
+fn a_file_counts_for_the_commands_of_a_command() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path();
+    fs::write(
+        path.join("smartpulse.toml"),
+        "database_url = \"sqlite://of-the-file.db\"",
+    )
+    .unwrap();
+    let output = smartpulse_in(path, &[], &["api-key", "list"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(path.join("of-the-file.db").exists());
 }
 
 #[test]

@@ -104,7 +104,20 @@ impl Client {
         &self,
         protocol: Option<&str>,
     ) -> Result<Socket, tungstenite::Error> {
+        self.open_socket_as(protocol, None).await
+    }
+
+    /// The same with an `Authorization` header.
+    pub(crate) async fn open_socket_as(
+        &self,
+        protocol: Option<&str>,
+        authorization: Option<&str>,
+    ) -> Result<Socket, tungstenite::Error> {
         let mut request = format!("ws://{}/graphql/ws", self.address).into_client_request()?;
+        if let Some(authorization) = authorization {
+            let authorization = authorization.parse().unwrap();
+            request.headers_mut().insert("authorization", authorization);
+        }
         if let Some(protocol) = protocol {
             let protocol = protocol.parse().unwrap();
             request
@@ -144,10 +157,7 @@ impl Client {
         if let Some(id) = last_event_id {
             request = request.header("last-event-id", id);
         }
-        Ok(EventStream {
-            response: request.send().await?,
-            text: String::new(),
-        })
+        Ok(EventStream::of(request.send().await?))
     }
 
     /// The status and text at a path.
@@ -199,6 +209,13 @@ pub(crate) struct ServerEvent {
 }
 
 impl EventStream {
+    pub(crate) fn of(response: reqwest::Response) -> Self {
+        Self {
+            response,
+            text: String::new(),
+        }
+    }
+
     pub(crate) fn response(&self) -> &reqwest::Response {
         &self.response
     }

@@ -50,7 +50,7 @@ async fn health_says_how_it_is(kind: Kind) {
         |name: &str| json!({ "name": name, "running": true, "restarts": 0, "lastError": null });
     assert_eq!(
         workers,
-        ["retention", "sequencer", "tail", "warm-up"].map(worker)
+        ["api-keys", "retention", "sequencer", "tail", "warm-up"].map(worker)
     );
     let mut rest = report;
     rest.as_object_mut().unwrap().remove("workers");

@@ -2,6 +2,7 @@
 //! processes.
 #![cfg(test)]
 
+mod auth;
 mod checker;
 mod cli;
 mod client;

@@ -219,17 +219,26 @@ impl Process {
     }
 
     pub(crate) fn start_with(url: &str, more: &[&str]) -> Self {
-        Self::launch(binary().args(["serve", "--database-url", url]).args(more))
+        let mut command = binary();
+        command.args(["serve", "--database-url", url]).args(more);
+        Self::launch(&mut command, "127.0.0.1:0")
+    }
+
+    /// The same where other machines can reach it.
+    pub(crate) fn start_everywhere(url: &str, more: &[&str]) -> Self {
+        let mut command = binary();
+        command.args(["serve", "--database-url", url]).args(more);
+        Self::launch(&mut command, "0.0.0.0:0")
     }
 
     /// The same in a folder, with what is built in.
     pub(crate) fn start_in(folder: &Path, arguments: &[&str]) -> Self {
-        Self::launch(binary().args(arguments).current_dir(folder))
+        Self::launch(binary().args(arguments).current_dir(folder), "127.0.0.1:0")
     }
 
-    fn launch(command: &mut Command) -> Self {
+    fn launch(command: &mut Command, listen: &str) -> Self {
         let mut child = command
-            .args(["--listen", "127.0.0.1:0", "--log-format", "json"])
+            .args(["--listen", listen, "--log-format", "json"])
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();

@@ -4,6 +4,7 @@
 
 #![cfg(test)]
 
+mod access;
 mod allocation;
 mod change_log;
 mod coalescing;

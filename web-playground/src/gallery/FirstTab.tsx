@@ -1,13 +1,14 @@
 import { useGraphiQL } from '@graphiql/react';
 import { useEffect, useRef } from 'react';
 import { FIRST_ENTRY } from './entries';
-import { samples } from './samples';
+import { samplesFor } from './samples';
 import { useOpenEntry } from './useOpenEntry';
 
 /** A page that opens with nothing but an empty tab, as on the first visit, gets an entry to start from. */
 export function FirstTab() {
   const openEntry = useOpenEntry();
   const empty = useGraphiQL(({ tabs }) => tabs.length === 1 && !tabs[0]?.query);
+  const headers = useGraphiQL(({ tabs, activeTabIndex }) => tabs[activeTabIndex]?.headers);
   const settled = useRef(false);
 
   useEffect(() => {
@@ -16,9 +17,9 @@ export function FirstTab() {
     }
     settled.current = true;
     if (empty) {
-      void samples.then((loaded) => openEntry(FIRST_ENTRY, loaded));
+      void samplesFor(headers).then((loaded) => openEntry(FIRST_ENTRY, loaded));
     }
-  }, [openEntry, empty]);
+  }, [openEntry, empty, headers]);
 
   return null;
 }

@@ -1,8 +1,8 @@
-import type { GraphiQLPlugin } from '@graphiql/react';
+import { type GraphiQLPlugin, useGraphiQL } from '@graphiql/react';
 import { Suspense, use } from 'react';
 import { GROUPS } from './entries';
 import './gallery.css';
-import { type Samples, samples } from './samples';
+import { type Samples, samplesFor } from './samples';
 import { useOpenEntry } from './useOpenEntry';
 
 export const GALLERY_PLUGIN: GraphiQLPlugin = {
@@ -16,7 +16,8 @@ export const GALLERY_PLUGIN: GraphiQLPlugin = {
 };
 
 function Gallery() {
-  const loaded = use(samples);
+  const headers = useGraphiQL(({ tabs, activeTabIndex }) => tabs[activeTabIndex]?.headers);
+  const loaded = use(samplesFor(headers));
   const openEntry = useOpenEntry();
 
   return (
@@ -57,6 +58,13 @@ function Hint({ missing }: Pick<Samples, 'missing'>) {
       return (
         <p role="note">
           No plant has a forecast for the present hour: set <code>from</code> and <code>to</code> to where yours lie.
+        </p>
+      );
+    case 'caller':
+      return (
+        <p role="note">
+          This server asks who you are: write <code>{'{ "Authorization": "Bearer …" }'}</code> into the headers editor,
+          then fetch the schema again.
         </p>
       );
     case 'answer':

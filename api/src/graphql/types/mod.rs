@@ -1,5 +1,6 @@
 //! GraphQL types over domain values.
 
+pub(super) mod access;
 pub(super) mod change;
 pub(super) mod forecast;
 pub(super) mod live;

@@ -14,17 +14,19 @@ use async_graphql::Response;
 use async_graphql::parser::types::OperationType;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{Query, State};
+use axum::extract::{FromRequestParts, Query, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response as HttpResponse;
 use domain::change::Position;
 
 use super::Shared;
+use crate::auth::{Credentials, Refusal};
 use crate::error::{self, ApiError};
 use crate::graphql::executor::Operation;
 use crate::graphql::frame::Failure;
 use crate::graphql::params::{Params, parse_position};
-use crate::viewer::{USER_HEADER, Viewer};
+use crate::viewer::Viewer;
 use accept::Form;
 use answer::respond;
 use stream::{Connection, EventStream, Multipart};
@@ -37,6 +39,8 @@ const LAST_EVENT_ID: &str = "last-event-id";
 /// `POST /graphql`: one operation as JSON.
 pub(super) async fn post(
     State(shared): State<Arc<Shared>>,
+    // Before the body: who is not let in need not have sent it.
+    Caller(viewer): Caller,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> HttpResponse {
@@ -74,7 +78,7 @@ pub(super) async fn post(
         );
     }
     match serde_json::from_slice::<Params>(&body) {
-        Ok(params) => execute(&shared, &headers, params, Method::Post).await,
+        Ok(params) => execute(&shared, viewer, &headers, params, Method::Post).await,
         Err(error) => {
             let message = format!("the body is not a GraphQL request: {error}");
             answer::refuse(StatusCode::BAD_REQUEST, form, ApiError::bad_input(message))
@@ -85,11 +89,12 @@ pub(super) async fn post(
 /// `GET /graphql`: an operation in the address. Nothing that changes anything.
 pub(super) async fn get(
     State(shared): State<Arc<Shared>>,
+    Caller(viewer): Caller,
     headers: HeaderMap,
     Query(parameters): Query<HashMap<String, String>>,
 ) -> HttpResponse {
     match read_parameters(parameters) {
-        Ok(params) => execute(&shared, &headers, params, Method::Get).await,
+        Ok(params) => execute(&shared, viewer, &headers, params, Method::Get).await,
         Err(error) => {
             let form = accept::choose(&headers, &accept::ONCE).unwrap_or(Form::Json);
             answer::refuse(StatusCode::BAD_REQUEST, form, error)
@@ -126,9 +131,41 @@ enum Method {
     Post,
 }
 
+/// Who sends a request; one that is not let in goes no further.
+pub(super) struct Caller(Viewer);
+
+impl FromRequestParts<Arc<Shared>> for Caller {
+    type Rejection = HttpResponse;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        shared: &Arc<Shared>,
+    ) -> Result<Self, Self::Rejection> {
+        let said = Credentials::of_headers(&parts.headers);
+        match shared.auth.authenticate(&said).await {
+            Ok(viewer) => Ok(Self(viewer)),
+            Err(refusal) => Err(not_let_in(shared, &parts.headers, refusal)),
+        }
+    }
+}
+
+fn not_let_in(shared: &Shared, headers: &HeaderMap, refusal: Refusal) -> HttpResponse {
+    let form = accept::choose(headers, &accept::ONCE).unwrap_or(Form::Json);
+    let (status, challenge) = (refusal.status(), refusal.challenge());
+    let error = ApiError::from(refusal);
+    shared.metrics.refused(error.code());
+    let mut response = answer::refuse(status, form, error);
+    if let Some(challenge) = challenge {
+        let challenge = HeaderValue::from_static(challenge);
+        response
+            .headers_mut()
+            .insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    response
+}
+
 /// What headers say of an operation.
 struct Headers {
-    viewer: Viewer,
     min_position: Option<Position>,
     last_event: Option<Position>,
 }
@@ -144,9 +181,6 @@ impl Headers {
             value.map(|text| parse_position(name, text)).transpose()
         };
         Ok(Self {
-            viewer: Viewer::named(text(USER_HEADER)).ok_or_else(|| {
-                ApiError::bad_input("the SmartPulse-User header is not a user's name")
-            })?,
             min_position: position(MIN_POSITION_HEADER)?,
             last_event: position(LAST_EVENT_ID)?,
         })
@@ -155,6 +189,7 @@ impl Headers {
 
 async fn execute(
     shared: &Shared,
+    viewer: Viewer,
     headers: &HeaderMap,
     params: Params,
     method: Method,
@@ -177,7 +212,7 @@ async fn execute(
         }
     };
     match operation.kind {
-        OperationType::Subscription => subscribe(shared, headers, operation, read).await,
+        OperationType::Subscription => subscribe(shared, viewer, headers, operation, read).await,
         OperationType::Mutation if method == Method::Get => {
             let mut response = answer::refuse(
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -189,7 +224,7 @@ async fn execute(
             response
         }
         _ => match form {
-            Some(form) => answer(shared, operation, read.viewer, form).await,
+            Some(form) => answer(shared, operation, viewer, form).await,
             None => not_acceptable("application/graphql-response+json or application/json"),
         },
     }
@@ -213,6 +248,7 @@ async fn answer(shared: &Shared, operation: Operation, viewer: Viewer, form: For
 
 async fn subscribe(
     shared: &Shared,
+    viewer: Viewer,
     headers: &HeaderMap,
     operation: Operation,
     read: Headers,
@@ -223,15 +259,14 @@ async fn subscribe(
         );
     };
     let executor = &shared.executor;
-    let expires_at = read.viewer.expires_at;
-    let begun = executor
-        .subscribe(operation, read.viewer, read.last_event)
-        .await;
+    let (expires_at, revoked) = (viewer.expires_at, viewer.revoked());
+    let begun = executor.subscribe(operation, viewer, read.last_event).await;
     let connection = Connection {
         metrics: executor.metrics().clone(),
         drain: shared.drain.clone(),
         heartbeat: shared.heartbeat,
         expires_at,
+        revoked: Box::pin(revoked),
     };
     match (begun, form) {
         (Ok(subscription), Form::Multipart) => {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response as HttpResponse};
+use futures_util::future::BoxFuture;
 use futures_util::{Stream, StreamExt};
 use subscriptions::cohort::Delivery;
 use tokio::time::{Instant, sleep_until};
@@ -100,6 +101,8 @@ pub(super) struct Connection {
     pub(super) heartbeat: Duration,
     /// When what its viewer was let in by expires.
     pub(super) expires_at: Option<Instant>,
+    /// Completes when that is taken back.
+    pub(super) revoked: BoxFuture<'static, ()>,
 }
 
 /// One result, then the end.
@@ -138,6 +141,7 @@ fn chunks<W: Writing>(
                 None => pending().await,
             }
         };
+        let mut revoked = connection.revoked;
         tokio::pin!(draining, expiring);
         loop {
             let beat = Instant::now() + connection.heartbeat;
@@ -151,6 +155,7 @@ fn chunks<W: Writing>(
                     break;
                 }
                 () = &mut expiring => break,
+                () = &mut revoked => break,
                 delivery = subscription.next() => delivery,
                 () = sleep_until(beat) => {
                     let seen = subscription.seen().map(|position| position.to_string());
