@@ -12,6 +12,7 @@ use domain::change;
 use domain::database::Database;
 use domain::forecast::{self, Forecasts};
 use domain::idempotency;
+use domain::notification::Channel;
 use migration::{Migrator, MigratorTrait};
 use sea_orm::{DbBackend, DbErr};
 use subscriptions::change_log::{self, ChangeLog, ChangeLogMetrics};
@@ -27,6 +28,7 @@ use crate::config::{
     DatabaseArgs, DatabaseUrl, RedisUrl, SUBSCRIBER_QUEUE, ServeArgs, UnknownRedis,
     change_log_settings,
 };
+use crate::delivery::{self, Channels, DeliveryMetrics, Wake};
 use crate::drain::Drain;
 use crate::graphql::document::Documents;
 use crate::graphql::executor::Executor;
@@ -50,6 +52,8 @@ pub struct App {
     shared: Arc<http::Shared>,
     log: ChangeLog,
     fanout: Option<Fanout>,
+    wake: Wake,
+    deliveries: DeliveryMetrics,
     workers: Workers,
     retention: time::Duration,
     warm: Arc<AtomicBool>,
@@ -170,9 +174,19 @@ impl App {
         let workers = Workers::default();
         let (warm, stopping) = <(Arc<AtomicBool>, Arc<AtomicBool>)>::default();
         let drain = Drain::new(args.live.drain());
+        let settings = args.channels.settings(args.listen)?;
+        let channels = Channels::open(log.database(), &settings).await?;
+        let wake = Wake::default();
+        let deliveries = DeliveryMetrics::default();
         let auth = Authenticator::new(args.auth.settings()?, log.database().clone());
         let executor = Executor::new(
-            crate::graphql::schema(log.clone(), limits, auth.keys().clone()),
+            crate::graphql::schema(
+                log.clone(),
+                limits,
+                auth.keys().clone(),
+                channels.clone(),
+                wake.clone(),
+            ),
             Documents::new(limits, DOCUMENT_BUDGET),
             limits,
             log.clone(),
@@ -183,9 +197,11 @@ impl App {
                 &log,
                 fanout.as_ref().map(Fanout::metrics),
                 executor.metrics(),
+                &deliveries,
                 workers.restarts.clone(),
             ),
             executor,
+            channels,
             auth,
             // A page of any site can reach it from a browser on this machine.
             only_local_hosts: args.auth.is_open()
@@ -218,6 +234,8 @@ impl App {
             shared,
             log,
             fanout,
+            wake,
+            deliveries,
             workers,
             retention: time::Duration::hours(i64::from(args.retention_hours)),
             warm,
@@ -304,6 +322,7 @@ impl App {
         };
         stop_workers.cancel();
         supervisor.join(STOP_PATIENCE).await;
+        self.shared.channels.close().await;
         self.log.database().close().await?;
         served.context("the server failed")?;
         tracing::info!("stopped");
@@ -319,6 +338,7 @@ impl App {
         if let Some(fanout) = self.fanout.clone() {
             supervisor.start("fan-out", move |stop| fanout.clone().run(stop));
         }
+        self.start_deliveries(&mut supervisor);
         let (db, retention) = (self.log.database().clone(), self.retention);
         supervisor.start("retention", move |stop| retain(db.clone(), retention, stop));
         let keys = self.shared.auth.keys().clone();
@@ -328,6 +348,38 @@ impl App {
             warm_up(forecasts.clone(), Arc::clone(&warm))
         });
         supervisor
+    }
+
+    /// A worker for each channel that is set up, and what has its time.
+    fn start_deliveries(&self, supervisor: &mut Supervisor) {
+        for channel in Channel::OUTBOUND {
+            if !self.shared.channels.has(channel) {
+                continue;
+            }
+            let name = match channel {
+                Channel::Email => "deliveries-email",
+                Channel::WebPush => "deliveries-web-push",
+                Channel::Fcm => "deliveries-fcm",
+                Channel::Webhook => "deliveries-webhook",
+                Channel::InApp => continue,
+            };
+            let (db, channels) = (self.log.database().clone(), self.shared.channels.clone());
+            let (wake, metrics) = (self.wake.clone(), self.deliveries.clone());
+            supervisor.start(name, move |stop| {
+                let worker = delivery::Worker::new(
+                    db.clone(),
+                    channels.clone(),
+                    channel,
+                    wake.clone(),
+                    metrics.clone(),
+                );
+                worker.run(stop)
+            });
+        }
+        let (log, wake) = (self.log.clone(), self.wake.clone());
+        supervisor.start("schedule", move |stop| {
+            delivery::run_schedule(log.clone(), wake.clone(), stop)
+        });
     }
 }
 

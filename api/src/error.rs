@@ -9,6 +9,7 @@ use domain::Violation;
 use domain::access::AccessError;
 use domain::change::Position;
 use domain::forecast::ForecastError;
+use domain::notification::NotificationError;
 use domain::provider::ProviderError;
 use domain::unit::UnitError;
 use sea_orm::DbErr;
@@ -132,6 +133,12 @@ impl ApiError {
         error
     }
 
+    /// One bad value, and where it stands.
+    pub(crate) fn violation(path: impl Into<String>, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self::invalid(message.clone(), vec![Violation::new(path, message)])
+    }
+
     pub(crate) fn unknown(message: String, path: Option<String>) -> Self {
         let violations = path
             .map(|path| Violation::new(path, message.clone()))
@@ -218,6 +225,20 @@ impl From<AccessError> for ApiError {
             AccessError::Invalid(violations) => Self::invalid(message, violations),
             AccessError::UnknownKey(_) => Self::new(ErrorCode::NotFound, message),
             AccessError::Database(source) => Self::database(source),
+        }
+    }
+}
+
+impl From<NotificationError> for ApiError {
+    fn from(error: NotificationError) -> Self {
+        let message = error.to_string();
+        match error {
+            NotificationError::Invalid(violations) => Self::invalid(message, violations),
+            NotificationError::Unknown { path, .. } => Self::unknown(message, path),
+            NotificationError::IdempotencyConflict | NotificationError::Conflict(_) => {
+                Self::new(ErrorCode::Conflict, message)
+            }
+            NotificationError::Database(source) => Self::database(source),
         }
     }
 }

@@ -9,6 +9,7 @@ mod auth;
 mod backup;
 pub mod cli;
 pub mod config;
+mod delivery;
 mod demo;
 mod drain;
 mod error;

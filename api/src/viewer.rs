@@ -27,15 +27,22 @@ pub(crate) struct Viewer {
 
 /// What of the data a viewer may see. Those of one scope share what is executed
 /// and kept for any of them: what is a user's own needs a scope of that user.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Scope {
+    /// The same for everybody who is let in.
     Everything,
+    /// What is one user's own.
+    User(String),
 }
 
 impl Viewer {
-    /// Forecasts are for everybody who is let in.
-    pub(crate) fn scope(&self) -> Scope {
-        Scope::Everything
+    /// The scope of what a field of the subscription root delivers.
+    pub(crate) fn scope_of(&self, field: &str) -> Scope {
+        match field {
+            "notificationChanged" => Scope::User(self.user.clone()),
+            // Forecasts are for everybody who is let in.
+            _ => Scope::Everything,
+        }
     }
 
     /// Whoever reaches an open server: an administrator, of a given name or

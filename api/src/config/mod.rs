@@ -2,11 +2,13 @@
 //! `SMARTPULSE_*` variable beside its flag, and may stand in a file.
 
 mod auth;
+mod channels;
 mod effective;
 mod file;
 mod url;
 
 pub use auth::{AuthArgs, AuthArgsError, AuthMode, JwtSecret};
+pub use channels::ChannelArgs;
 pub(crate) use effective::describe;
 pub use file::{ConfigFileError, FileOptions};
 pub use url::{DatabaseUrl, RedisUrl, UnknownDatabase, UnknownRedis};
@@ -137,6 +139,9 @@ pub struct ServeArgs {
 
     #[command(flatten)]
     pub auth: AuthArgs,
+
+    #[command(flatten)]
+    pub channels: ChannelArgs,
 
     #[command(flatten)]
     pub cache: CacheArgs,

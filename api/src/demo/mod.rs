@@ -28,7 +28,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::{self, App};
 use crate::config::{
-    AuthArgs, CacheArgs, DatabaseArgs, LimitArgs, LiveArgs, LogSettings, RedisArgs, ServeArgs,
+    AuthArgs, CacheArgs, ChannelArgs, DatabaseArgs, LimitArgs, LiveArgs, LogSettings, RedisArgs,
+    ServeArgs,
 };
 
 use client::Client;
@@ -98,6 +99,7 @@ impl DemoArgs {
             retention_hours: 168,
             // Whatever the environment says for `serve`: there is nothing to hide.
             auth: AuthArgs::default(),
+            channels: ChannelArgs::default(),
             cache: self.cache.clone(),
             limits: self.limits.clone(),
             live: self.live.clone(),

@@ -293,7 +293,7 @@ impl Operation {
             variables: serde_json::to_string(&variables)
                 .unwrap_or_else(|error| unreachable!("what was JSON is JSON: {error}"))
                 .into(),
-            scope: viewer.scope(),
+            scope: viewer.scope_of(subscribed.map_or("", |s| &s.field)),
             at_least: None,
         }
     }

@@ -7,6 +7,8 @@ mod feed;
 pub(crate) mod frame;
 pub(crate) mod live_metrics;
 mod mutation;
+mod notification;
+mod page;
 pub(crate) mod params;
 mod query;
 mod subscribed;
@@ -15,17 +17,19 @@ mod types;
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use async_graphql::{Context, Schema, SchemaBuilder};
+use async_graphql::{Context, MergedObject, MergedSubscription, Schema, SchemaBuilder};
 use domain::access::Role;
 use domain::forecast::RangeError;
 use subscriptions::change_log::ChangeLog;
 
 use crate::auth::Keys;
+use crate::delivery::{Channels, Wake};
 use crate::error::ApiError;
 use crate::viewer::Viewer;
-use mutation::Mutation;
-use query::Query;
-use subscription::Subscription;
+use mutation::ForecastMutation;
+use notification::{NotificationMutation, NotificationQuery, NotificationSubscription};
+use query::ForecastQuery;
+use subscription::ForecastSubscription;
 
 /// What one request may ask for.
 #[derive(Debug, Clone, Copy)]
@@ -42,19 +46,50 @@ pub struct Limits {
     pub body_bytes: usize,
 }
 
+/// What can be asked.
+#[derive(MergedObject)]
+pub(crate) struct Query(ForecastQuery, NotificationQuery);
+
+/// What can be changed. What has a position answers when the change has it and
+/// this replica has applied it: a read after it includes it.
+#[derive(MergedObject)]
+pub(crate) struct Mutation(ForecastMutation, NotificationMutation);
+
+/// What can be followed. Each payload has `extensions.position`, from where a
+/// subscription can be resumed, `extensions.committedAt`, when the newest change
+/// in it was made, and `extensions.sentAt`.
+#[derive(MergedSubscription)]
+pub(crate) struct Subscription(ForecastSubscription, NotificationSubscription);
+
 pub(crate) type SmartPulseSchema = Schema<Query, Mutation, Subscription>;
 
 /// The schema without anything behind it.
 fn build() -> SchemaBuilder<Query, Mutation, Subscription> {
-    Schema::build(Query, Mutation, Subscription)
+    let query = Query(ForecastQuery, NotificationQuery);
+    let mutation = Mutation(ForecastMutation, NotificationMutation);
+    let subscription = Subscription(ForecastSubscription, NotificationSubscription);
+    Schema::build(query, mutation, subscription)
         .override_output_type_description::<query::Units>("Units, a page of them.")
         .override_output_type_description::<query::Providers>("Providers, a page of them.")
         .override_output_type_description::<query::ApiKeys>("API keys, a page of them.")
+        .override_output_type_description::<notification::Notifications>(
+            "Notifications, a page of them.",
+        )
+        .override_output_type_description::<notification::Deliveries>("Deliveries, a page of them.")
+        .override_output_type_description::<notification::Users>("Users, a page of them.")
 }
 
 /// The schema over a running change log.
-pub(crate) fn schema(log: ChangeLog, limits: Limits, keys: Keys) -> SmartPulseSchema {
+pub(crate) fn schema(
+    log: ChangeLog,
+    limits: Limits,
+    keys: Keys,
+    channels: Channels,
+    wake: Wake,
+) -> SmartPulseSchema {
     build()
+        .data(channels)
+        .data(wake)
         .limit_depth(limits.depth)
         .data(log)
         .data(limits)
@@ -76,7 +111,8 @@ fn log<'a>(ctx: &Context<'a>) -> &'a ChangeLog {
     ctx.data_unchecked::<ChangeLog>()
 }
 
-/// Who asks. Not for subscriptions, whose execution is shared by all of a scope.
+/// Who asks. Of a subscription only where its scope is the viewer's alone: all of a
+/// scope share one execution.
 fn viewer<'a>(ctx: &Context<'a>) -> &'a Viewer {
     ctx.data_unchecked::<Viewer>()
 }

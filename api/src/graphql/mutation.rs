@@ -20,12 +20,11 @@ use super::{demand, log, viewer};
 use crate::auth::Keys;
 use crate::error::ApiError;
 
-pub(crate) struct Mutation;
+pub(crate) struct ForecastMutation;
 
-/// What can be changed. What has a position answers when the change has it and
-/// this replica has applied it: a read after it includes it.
+/// What can be changed of units, forecasts and access.
 #[Object]
-impl Mutation {
+impl ForecastMutation {
     /// Creates or updates units, all or none. It takes the role PROVIDER.
     async fn upsert_units(
         &self,
@@ -165,7 +164,10 @@ fn keys<'a>(ctx: &Context<'a>) -> &'a Keys {
     ctx.data_unchecked::<Keys>()
 }
 
-async fn acknowledge(ctx: &Context<'_>, receipt: Receipt) -> Result<DomainPosition, ApiError> {
+pub(super) async fn acknowledge(
+    ctx: &Context<'_>,
+    receipt: Receipt,
+) -> Result<DomainPosition, ApiError> {
     Ok(log(ctx).acknowledge(receipt).await?)
 }
 

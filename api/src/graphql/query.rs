@@ -4,24 +4,22 @@ use async_graphql::connection::{Connection, Edge, OpaqueCursor};
 use async_graphql::{Context, ID, Object};
 use domain::access::{self as domain_access, Role};
 use domain::forecast::{DeliveryRange, ForecastError, SeriesKey};
+use domain::notification;
 use domain::provider::{self as domain_provider, ProviderKey};
 use domain::unit::{self as domain_unit, UnitKey as DomainUnitKey, UnitSort};
 use futures_util::future::join_all;
 use time::OffsetDateTime;
 
+use super::page::{Page, bad_cursor, decode_cursor};
 use super::types::access::ApiKey;
 use super::types::forecast::{Forecast, ForecastRun, ForecastSelection, ForecastView, run_number};
+use super::types::notification::{Notification, number_of};
 use super::types::provider::Provider;
 use super::types::scalar::{Position, Resolution, UnitKey};
 use super::types::unit::{Unit, UnitFilter, UnitOrder};
 use super::types::{Node, split_id, viewer};
 use super::{Limits, demand, log, spend};
 use crate::error::{ApiError, ErrorCode};
-
-/// A page has this many unless asked otherwise.
-const PAGE: usize = 50;
-/// A page has at most this many.
-const LARGEST_PAGE: usize = 500;
 
 type UnitCursor = OpaqueCursor<(String, String)>;
 type ProviderCursor = OpaqueCursor<String>;
@@ -30,11 +28,11 @@ pub(super) type Units = Connection<UnitCursor, Unit>;
 pub(super) type Providers = Connection<ProviderCursor, Provider>;
 pub(super) type ApiKeys = Connection<ApiKeyCursor, ApiKey>;
 
-pub(crate) struct Query;
+pub(crate) struct ForecastQuery;
 
-/// What can be asked.
+/// What can be asked of units, forecasts and access.
 #[Object]
-impl Query {
+impl ForecastQuery {
     /// Anything that has a global id; null if there is none of that id.
     async fn node(
         &self,
@@ -70,6 +68,18 @@ impl Query {
                         }
                         .into()
                     })
+            }
+            Some(("notification", _)) => {
+                let number = number_of("notification", &id, "id")?;
+                let reader = log(ctx).database().reader();
+                let user = notification::user(reader, &super::viewer(ctx).user).await;
+                match user.map_err(ApiError::from)? {
+                    Some(user) => notification::received(reader, user.id, number)
+                        .await
+                        .map_err(ApiError::from)?
+                        .map(|received| Notification::received(user.id, received).into()),
+                    None => None,
+                }
             }
             _ => return Err(unknown(String::new()).into()),
         })
@@ -318,70 +328,4 @@ pub(super) fn series_key(
 pub(super) fn provider_key(key: &str) -> Result<ProviderKey, ApiError> {
     key.parse()
         .map_err(|_| ApiError::new(ErrorCode::NotFound, format!("there is no provider {key:?}")))
-}
-
-fn bad_cursor() -> ApiError {
-    ApiError::bad_input("this is not a cursor of this list")
-}
-
-fn decode_cursor<C: async_graphql::connection::CursorType>(cursor: &str) -> Result<C, ApiError> {
-    C::decode_cursor(cursor).map_err(|_| bad_cursor())
-}
-
-/// Which end of a list, and how much of it.
-struct Page {
-    size: usize,
-    from_end: bool,
-}
-
-impl Page {
-    fn new(first: Option<i32>, last: Option<i32>) -> Result<Self, ApiError> {
-        let (size, from_end) = match (first, last) {
-            (Some(_), Some(_)) => {
-                return Err(ApiError::bad_input(
-                    "give either `first` or `last`, not both",
-                ));
-            }
-            (None, Some(last)) => (last, true),
-            (Some(first), None) => (first, false),
-            (None, None) => (i32::try_from(PAGE).unwrap_or(i32::MAX), false),
-        };
-        match usize::try_from(size) {
-            Ok(size) if size <= LARGEST_PAGE => Ok(Self { size, from_end }),
-            _ => Err(ApiError::bad_input(format!(
-                "a page has 0 to {LARGEST_PAGE} items"
-            ))),
-        }
-    }
-
-    /// One more than asked for tells whether there is more.
-    fn to_read(&self) -> u64 {
-        self.size as u64 + 1
-    }
-
-    fn connect<T, C, N>(
-        &self,
-        mut items: Vec<T>,
-        is_after: bool,
-        is_before: bool,
-        edge: impl Fn(T) -> Edge<C, N, async_graphql::connection::EmptyFields>,
-    ) -> Connection<C, N>
-    where
-        C: async_graphql::connection::CursorType + Send + Sync,
-        N: async_graphql::OutputType,
-    {
-        let more = items.len() > self.size;
-        if more {
-            let surplus = if self.from_end { 0 } else { items.len() - 1 };
-            items.remove(surplus);
-        }
-        let (previous, next) = if self.from_end {
-            (more, is_before)
-        } else {
-            (is_after, more)
-        };
-        let mut connection = Connection::new(previous, next);
-        connection.edges.extend(items.into_iter().map(edge));
-        connection
-    }
 }

@@ -19,6 +19,8 @@ pub(crate) struct Subscribed {
     pub(crate) document: ExecutableDocument,
     /// The document as text, however it was laid out.
     pub(crate) text: Box<str>,
+    /// Its field, whatever the document calls it.
+    pub(crate) field: Box<str>,
     /// Its `after`, if it has one.
     pub(crate) after: Option<After>,
 }
@@ -59,6 +61,7 @@ impl Subscribed {
             ));
         }
         let (mut field, mut operation) = (field.clone(), operation.clone());
+        let name = field.node.name.node.as_str().into();
         let place = field
             .node
             .arguments
@@ -91,6 +94,7 @@ impl Subscribed {
         Ok(Self {
             text: print(&document).into(),
             document,
+            field: name,
             after,
         })
     }

@@ -23,13 +23,11 @@ const MOST_RATE: f64 = 1000.0;
 /// Seconds between two updates that may be asked for.
 const LONGEST_INTERVAL: f64 = 3600.0;
 
-pub(crate) struct Subscription;
+pub(crate) struct ForecastSubscription;
 
-/// What can be followed. Each payload has `extensions.position`, from where a
-/// subscription can be resumed, `extensions.committedAt`, when the newest change
-/// in it was made, and `extensions.sentAt`.
+/// What can be followed of forecasts, and the log as a whole.
 #[Subscription]
-impl Subscription {
+impl ForecastSubscription {
     /// Each committed change of the selected series, in order and once; with
     /// `after`, first all since then. A filter that is null or absent matches
     /// all, an empty list nothing.

@@ -18,6 +18,7 @@ use subscriptions::change_log::ChangeLog;
 use subscriptions::fanout::FanoutMetrics;
 
 use super::Shared;
+use crate::delivery::DeliveryMetrics;
 use crate::error::{ErrorCode, code_of};
 use crate::graphql::live_metrics::LiveMetrics;
 
@@ -38,6 +39,7 @@ impl Metrics {
         log: &ChangeLog,
         fanout: Option<&FanoutMetrics>,
         live: &LiveMetrics,
+        deliveries: &DeliveryMetrics,
         worker_restarts: Counter,
     ) -> Self {
         let mut registry = Registry::with_prefix("smartpulse");
@@ -59,6 +61,12 @@ impl Metrics {
             "worker_restarts",
             "Workers that failed and were started again",
             worker_restarts,
+        );
+
+        registry.register(
+            "delivery_attempts",
+            "Attempts to deliver notifications, by channel and outcome",
+            deliveries.attempts.clone(),
         );
 
         let change_log = log.metrics().clone();

@@ -5,6 +5,7 @@ mod health;
 mod host;
 mod metrics;
 mod playground;
+mod unsubscribe;
 
 pub(crate) use graphql::refuse;
 pub(crate) use health::Health;
@@ -21,6 +22,7 @@ use axum::routing::get;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::auth::Authenticator;
+use crate::delivery::Channels;
 use crate::drain::Drain;
 use crate::graphql::Limits;
 use crate::graphql::executor::Executor;
@@ -35,6 +37,7 @@ pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) health: Health,
     pub(crate) metrics: Metrics,
+    pub(crate) channels: Channels,
     pub(crate) sdl: String,
     /// Ends connections that do not end by themselves.
     pub(crate) drain: Drain,
@@ -52,6 +55,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/graphql/ws", get(websocket::upgrade))
         .route("/schema.graphql", get(schema))
         .route("/metrics", get(metrics::text))
+        .route("/unsubscribe", get(unsubscribe::ask).post(unsubscribe::end))
         .layer(from_fn_with_state(Arc::clone(&shared), host::check))
         // Probes say whatever host they like, and learn nothing.
         .route("/health", get(health::ready))

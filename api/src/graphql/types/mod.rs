@@ -2,18 +2,23 @@
 
 pub(super) mod access;
 pub(super) mod change;
+pub(super) mod delivery;
 pub(super) mod forecast;
 pub(super) mod live;
+pub(super) mod mail;
+pub(super) mod notification;
 mod points;
 pub(super) mod provider;
 pub(super) mod scalar;
 pub(super) mod unit;
+pub(super) mod user;
 pub(super) mod viewer;
 
 use async_graphql::{ID, Interface, MaybeUndefined};
 use domain::Patch;
 
 use forecast::ForecastRun;
+use notification::Notification;
 use provider::Provider;
 use unit::Unit;
 
@@ -24,6 +29,7 @@ pub(super) enum Node {
     Unit(Unit),
     Provider(Provider),
     ForecastRun(ForecastRun),
+    Notification(Notification),
 }
 
 /// Splits a global id such as `unit:plant:12345` into its kind and key.
@@ -32,7 +38,7 @@ pub(super) fn split_id(id: &ID) -> Option<(&str, &str)> {
 }
 
 /// A field of an upsert: absent it is left as it is, null clears it.
-fn patch<T, U>(field: MaybeUndefined<T>, map: impl Fn(T) -> U) -> Patch<U> {
+pub(super) fn patch<T, U>(field: MaybeUndefined<T>, map: impl Fn(T) -> U) -> Patch<U> {
     match field {
         MaybeUndefined::Undefined => Patch::Keep,
         MaybeUndefined::Null => Patch::Clear,

@@ -1,0 +1,428 @@
+//! A worker a channel: takes deliveries that are due, attempts them, and writes
+//! down what came of them.
+//!
+//! Taking, attempting and writing down go on at once, so that a slow receiver
+//! holds up only its own line. Results are written as they come, those that come
+//! while a write is under way together.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::database::Database;
+use domain::notification::delivery::{self, Lease, Leased, Settlement};
+use domain::notification::{Channel, Message, Outcome};
+use futures_util::future::BoxFuture;
+use futures_util::stream::{BoxStream, SelectAll};
+use futures_util::{FutureExt, Stream, StreamExt};
+use rand::RngExt;
+use sea_orm::DbErr;
+use time::OffsetDateTime;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::channels::Channels;
+use super::metrics::DeliveryMetrics;
+use super::retry;
+
+/// Rings for the workers of this replica, when there is something to do.
+#[derive(Clone, Default)]
+pub(crate) struct Wake(Arc<[Notify; Channel::OUTBOUND.len()]>);
+
+impl Wake {
+    pub(crate) fn wake(&self) {
+        for worker in self.0.iter() {
+            worker.notify_one();
+        }
+    }
+
+    fn of(&self, channel: Channel) -> &Notify {
+        let place = Channel::OUTBOUND.iter().position(|of| *of == channel);
+        &self.0[place.unwrap_or_default()]
+    }
+}
+
+/// What another replica has queued is found after this, at the latest.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// A killed worker's deliveries are taken over after this.
+const LEASE: time::Duration = time::Duration::seconds(60);
+/// So often what is still under way is kept.
+const KEEP: Duration = Duration::from_secs(15);
+/// Deliveries taken at once.
+const BATCH: usize = 100;
+/// Deliveries under way beyond which no more are taken.
+const ENOUGH: usize = 200;
+/// Mails said to be on the wire at once: so many at most are of unknown outcome
+/// when the process is killed, for each of the parts below.
+const MAILS: usize = 25;
+/// Parts of mails on the wire at once.
+const MAIL_PARTS: usize = 2;
+/// What is on the wire when the server stops has so long to end.
+const STOP_PATIENCE: Duration = Duration::from_secs(8);
+/// Results written by one transaction.
+const SETTLED: usize = 100;
+/// The database is asked again after this when it failed, up to…
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+/// …this.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// Delivers over one channel.
+pub(crate) struct Worker {
+    db: Database,
+    channels: Channels,
+    channel: Channel,
+    wake: Wake,
+    metrics: DeliveryMetrics,
+    /// Of this life of the worker: nobody else's leases begin so.
+    name: String,
+    leases: u64,
+}
+
+/// What came of an attempt, with the lease that it was made under.
+type Attempted = (Arc<str>, Settlement);
+
+/// What is going on.
+#[derive(Default)]
+struct Going {
+    attempts: SelectAll<BoxStream<'static, Attempted>>,
+    /// Deliveries under way, by lease.
+    under_way: HashMap<Arc<str>, usize>,
+    /// What came of attempts and is not written yet.
+    results: Vec<Attempted>,
+    leasing: Option<BoxFuture<'static, (Arc<str>, Result<Leased, DbErr>)>>,
+    settling: Option<BoxFuture<'static, Vec<Attempted>>>,
+}
+
+impl Worker {
+    pub(crate) fn new(
+        db: Database,
+        channels: Channels,
+        channel: Channel,
+        wake: Wake,
+        metrics: DeliveryMetrics,
+    ) -> Self {
+        Self {
+            db,
+            channels,
+            channel,
+            wake,
+            metrics,
+            name: format!("{:016x}", rand::rng().random::<u64>()),
+            leases: 0,
+        }
+    }
+
+    /// Delivers until it is told to stop. A database that fails is waited for:
+    /// what was sent must be written down.
+    pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), Infallible> {
+        let wake = self.wake.clone();
+        let mut going = Going::default();
+        let mut look_at = Instant::now();
+        let mut keep_at = look_at + KEEP;
+        let mut wait = FIRST_WAIT;
+        while !stop.is_cancelled() {
+            self.begin_settling(&mut going);
+            let has_room = going.leasing.is_none() && going.count() < ENOUGH;
+            tokio::select! {
+                () = stop.cancelled() => {}
+                (name, leased) = pending_or(going.leasing.as_mut()) => {
+                    going.leasing = None;
+                    match leased {
+                        Ok(leased) => {
+                            let due = leased.messages.len() + leased.put_back;
+                            look_at = Instant::now();
+                            if due < BATCH {
+                                look_at += INTERVAL;
+                            }
+                            wait = FIRST_WAIT;
+                            self.attempt(&mut going, &name, leased.messages, &stop);
+                        }
+                        Err(error) => {
+                            warn(self.channel, &error, "what is due could not be read");
+                            look_at = Instant::now() + wait;
+                            wait = (wait * 2).min(LONGEST_WAIT);
+                        }
+                    }
+                }
+                Some(result) = going.attempts.next() => going.results.push(result),
+                settled = pending_or(going.settling.as_mut()) => {
+                    going.settling = None;
+                    // A user's next delivery may have waited for this one.
+                    if going.forget(&settled) {
+                        look_at = Instant::now();
+                    }
+                }
+                () = wake.of(self.channel).notified() => look_at = Instant::now(),
+                () = sleep_until(look_at), if has_room => going.leasing = Some(self.lease()),
+                () = sleep_until(keep_at) => {
+                    keep_at = Instant::now() + KEEP;
+                    self.keep(going.leases()).await;
+                }
+            }
+        }
+        self.leave(going).await;
+        Ok(())
+    }
+
+    /// Writes down what has come, if nothing is being written.
+    fn begin_settling(&self, going: &mut Going) {
+        while let Some(Some(result)) = going.attempts.next().now_or_never() {
+            going.results.push(result);
+        }
+        if going.settling.is_none() && !going.results.is_empty() {
+            let some = going.results.len().min(SETTLED);
+            let results = going.results.drain(..some).collect();
+            going.settling = Some(settle(self.db.clone(), self.channel, results).boxed());
+        }
+    }
+
+    fn lease(&mut self) -> BoxFuture<'static, (Arc<str>, Result<Leased, DbErr>)> {
+        self.leases += 1;
+        let name: Arc<str> = format!("{}.{}", self.name, self.leases).into();
+        let (db, channel) = (self.db.clone(), self.channel);
+        async move {
+            let now = OffsetDateTime::now_utc();
+            let lease = Lease {
+                channel,
+                name: name.to_string(),
+                limit: BATCH as u64,
+                until: now + LEASE,
+            };
+            let leased = delivery::lease(&db, &lease, now).await;
+            (name, leased)
+        }
+        .boxed()
+    }
+
+    /// Begins to attempt what was leased: the messages of a user one after the
+    /// other, users at once.
+    fn attempt(
+        &self,
+        going: &mut Going,
+        lease: &Arc<str>,
+        messages: Vec<Message>,
+        stop: &CancellationToken,
+    ) {
+        if messages.is_empty() {
+            return;
+        }
+        going.under_way.insert(Arc::clone(lease), messages.len());
+        let mut lines: HashMap<String, Vec<Message>> = HashMap::new();
+        for message in messages {
+            let line = lines.entry(message.addressee.user_key.clone()).or_default();
+            line.push(message);
+        }
+        let lines = lines.into_values();
+        let (channels, metrics) = (self.channels.clone(), self.metrics.clone());
+        let (lease, stop) = (Arc::clone(lease), stop.clone());
+        if self.channel == Channel::Email {
+            let mails = mails(self.db.clone(), channels, metrics, lease, lines, stop);
+            going.attempts.push(mails.boxed());
+            return;
+        }
+        for line in lines {
+            let (channels, metrics) = (channels.clone(), metrics.clone());
+            let (lease, stop) = (Arc::clone(&lease), stop.clone());
+            let attempts = async_stream::stream! {
+                for message in line {
+                    if stop.is_cancelled() {
+                        break;
+                    }
+                    let outcome = channels.send(&message).await;
+                    yield attempted(&lease, &message, outcome, &metrics);
+                }
+            };
+            going.attempts.push(attempts.boxed());
+        }
+    }
+
+    async fn keep(&self, names: Vec<String>) {
+        if names.is_empty() {
+            return;
+        }
+        let until = OffsetDateTime::now_utc() + LEASE;
+        if let Err(error) = delivery::extend(&self.db, &names, until).await {
+            warn(self.channel, &error, "leases could not be kept");
+        }
+    }
+
+    /// Waits for what is on the wire, writes it down, and gives the rest back.
+    async fn leave(&self, mut going: Going) {
+        let end = async {
+            if let Some(leasing) = going.leasing.take() {
+                let (name, leased) = leasing.await;
+                if leased.is_ok_and(|leased| !leased.messages.is_empty()) {
+                    going.under_way.insert(name, 0);
+                }
+            }
+            while let Some(result) = going.attempts.next().await {
+                going.results.push(result);
+            }
+        };
+        drop(timeout(STOP_PATIENCE, end).await);
+        if let Some(settling) = going.settling.take() {
+            settling.await;
+        }
+        while !going.results.is_empty() {
+            self.begin_settling(&mut going);
+            if let Some(settling) = going.settling.take() {
+                settling.await;
+            }
+        }
+        if let Err(error) = delivery::release(&self.db, &going.leases()).await {
+            warn(self.channel, &error, "what is left could not be given back");
+        }
+    }
+}
+
+impl Going {
+    /// The names of the leases that hold something.
+    fn leases(&self) -> Vec<String> {
+        self.under_way.keys().map(ToString::to_string).collect()
+    }
+
+    fn count(&self) -> usize {
+        self.under_way.values().sum()
+    }
+
+    /// Deliveries that are written down are no longer under way. Says whether
+    /// that ended a lease.
+    fn forget(&mut self, settled: &[Attempted]) -> bool {
+        let mut ended = false;
+        for (lease, _) in settled {
+            if let Some(count) = self.under_way.get_mut(lease) {
+                *count -= 1;
+                if *count == 0 {
+                    self.under_way.remove(lease);
+                    ended = true;
+                }
+            }
+        }
+        ended
+    }
+}
+
+/// Sends mails part by part: first the first of each user, then the second…
+/// What a part has is said to be on the wire before it is.
+fn mails(
+    db: Database,
+    channels: Channels,
+    metrics: DeliveryMetrics,
+    lease: Arc<str>,
+    lines: impl Iterator<Item = Vec<Message>>,
+    stop: CancellationToken,
+) -> impl Stream<Item = Attempted> + Send + 'static {
+    let mut rounds: Vec<Vec<Message>> = Vec::new();
+    for line in lines {
+        for (round, message) in line.into_iter().enumerate() {
+            if rounds.len() == round {
+                rounds.push(Vec::new());
+            }
+            rounds[round].push(message);
+        }
+    }
+    async_stream::stream! {
+        for round in rounds {
+            let parts: Vec<Vec<Message>> = round.chunks(MAILS).map(<[Message]>::to_vec).collect();
+            let mut sent = futures_util::stream::iter(parts)
+                .map(|part| send_part(&db, &channels, &lease, part, &stop))
+                .buffer_unordered(MAIL_PARTS);
+            while let Some(part) = sent.next().await {
+                for (message, outcome) in part {
+                    yield attempted(&lease, &message, outcome, &metrics);
+                }
+            }
+        }
+    }
+}
+
+async fn send_part(
+    db: &Database,
+    channels: &Channels,
+    lease: &str,
+    part: Vec<Message>,
+    stop: &CancellationToken,
+) -> Vec<(Message, Outcome)> {
+    let ids: Vec<i64> = part.iter().map(|message| message.delivery_id).collect();
+    if stop.is_cancelled() {
+        return Vec::new();
+    }
+    let begun = delivery::begin(db, lease, &ids, OffsetDateTime::now_utc()).await;
+    if let Err(error) = begun {
+        // Unsaid, it must not go: whoever takes over would send it again.
+        warn(Channel::Email, &error, "mails could not be begun");
+        let later = || Outcome::Failed {
+            reason: "the database could not be told that it is sent".into(),
+            retry_after: None,
+        };
+        return part.into_iter().map(|message| (message, later())).collect();
+    }
+    let outcomes = channels.send_mails(&part).await;
+    part.into_iter().zip(outcomes).collect()
+}
+
+fn attempted(
+    lease: &Arc<str>,
+    message: &Message,
+    outcome: Outcome,
+    metrics: &DeliveryMetrics,
+) -> Attempted {
+    let channel = message.endpoint.channel;
+    let next_attempt_at = match &outcome {
+        Outcome::Failed { retry_after, .. } => {
+            retry::next_attempt(channel, message.attempt, *retry_after, &mut rand::rng())
+                .map(|wait| OffsetDateTime::now_utc() + wait)
+        }
+        _ => None,
+    };
+    metrics.attempted(channel, &outcome);
+    let settlement = Settlement {
+        delivery_id: message.delivery_id,
+        endpoint_id: message.endpoint.id,
+        outcome,
+        next_attempt_at,
+    };
+    (Arc::clone(lease), settlement)
+}
+
+/// Writes down results, and does not give up: what was sent and is not written
+/// down would be sent again.
+async fn settle(db: Database, channel: Channel, results: Vec<Attempted>) -> Vec<Attempted> {
+    let mut leases: HashMap<&str, Vec<Settlement>> = HashMap::new();
+    for (lease, settlement) in &results {
+        leases.entry(lease).or_default().push(settlement.clone());
+    }
+    for (lease, settlements) in leases {
+        let mut wait = FIRST_WAIT;
+        while let Err(error) =
+            delivery::settle(&db, lease, &settlements, OffsetDateTime::now_utc()).await
+        {
+            warn(
+                channel,
+                &error,
+                "what came of deliveries could not be written",
+            );
+            sleep(wait).await;
+            wait = (wait * 2).min(LONGEST_WAIT);
+        }
+    }
+    results
+}
+
+fn warn(channel: Channel, error: &DbErr, what: &'static str) {
+    tracing::warn!(
+        delivery.channel = channel.as_str(),
+        error = error as &dyn std::error::Error,
+        "{what}, and is tried again"
+    );
+}
+
+/// A future that may not be there.
+async fn pending_or<T>(future: Option<&mut BoxFuture<'static, T>>) -> T {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}
