@@ -15,10 +15,11 @@ use parking_lot::Mutex;
 use sea_orm::DbErr;
 use time::OffsetDateTime;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Refusal;
+use crate::error::{ApiError, ErrorCode};
 use crate::viewer::Viewer;
 
 /// How long it is remembered what the database said of a secret.
@@ -28,6 +29,8 @@ const MOST_REMEMBERED: u64 = 10_000;
 /// So many secrets are looked up at once: whoever tries many must not take all
 /// connections to the database.
 const LOOKUPS: usize = 4;
+/// How long a caller waits to be looked up, others before it included.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How often uses are written down, and keys in use are looked at.
 const INTERVAL: Duration = Duration::from_secs(60);
 
@@ -98,10 +101,16 @@ impl Keys {
     pub(super) async fn viewer(&self, secret: &str) -> Result<Viewer, Refusal> {
         let unknown = || Refusal::invalid("there is no such API key, or it was revoked");
         let secret = Secret::read(secret).ok_or_else(unknown)?;
-        let known = self
-            .find(secret.hash())
+        let known = timeout(PATIENCE, self.find(secret.hash()))
             .await
-            .map_err(|error| Refusal::Unavailable(error.into()))?;
+            .map_err(|_| {
+                ApiError::new(
+                    ErrorCode::Unavailable,
+                    "keys cannot be looked up: try again",
+                )
+            })
+            .and_then(|found| found.map_err(ApiError::from))
+            .map_err(Refusal::Unavailable)?;
         let Known { key, in_use } = known.ok_or_else(unknown)?;
         let now = OffsetDateTime::now_utc();
         let expires_at = match key.expires_at {
