@@ -54,6 +54,7 @@ pub struct App {
     fanout: Option<Fanout>,
     wake: Wake,
     deliveries: DeliveryMetrics,
+    delivery_lease: Duration,
     workers: Workers,
     retention: time::Duration,
     warm: Arc<AtomicBool>,
@@ -236,6 +237,7 @@ impl App {
             fanout,
             wake,
             deliveries,
+            delivery_lease: args.channels.delivery_lease(),
             workers,
             retention: time::Duration::hours(i64::from(args.retention_hours)),
             warm,
@@ -365,6 +367,7 @@ impl App {
             };
             let (db, channels) = (self.log.database().clone(), self.shared.channels.clone());
             let (wake, metrics) = (self.wake.clone(), self.deliveries.clone());
+            let lease = self.delivery_lease;
             supervisor.start(name, move |stop| {
                 let worker = delivery::Worker::new(
                     db.clone(),
@@ -372,6 +375,7 @@ impl App {
                     channel,
                     wake.clone(),
                     metrics.clone(),
+                    lease,
                 );
                 worker.run(stop)
             });

@@ -18,6 +18,7 @@ use crate::demo::{self, DemoArgs};
 use crate::healthcheck::{self, HealthcheckArgs};
 use crate::import::{self, ImportArgs};
 use crate::telemetry;
+use crate::tls;
 
 /// Energy production forecasts, live: a GraphQL server.
 #[derive(Parser, Debug)]
@@ -128,6 +129,7 @@ const WRONG_USAGE: u8 = 2;
 
 /// Reads files, variables and the command line, and does what they say.
 pub fn main() -> ExitCode {
+    tls::install();
     let files = FileOptions::load();
     let read = files.and_then(|files| Ok((files.apply(Cli::command())?, files)));
     let (mut command, files) = match read {

@@ -20,5 +20,6 @@ mod import;
 mod listener;
 pub mod supervisor;
 pub mod telemetry;
+pub mod tls;
 mod viewer;
 mod websocket;

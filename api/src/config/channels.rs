@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::builder::BoolishValueParser;
@@ -56,6 +57,10 @@ pub struct ChannelArgs {
     #[arg(long, env = "SMARTPULSE_FCM_URL", hide = true)]
     fcm_url: Option<String>,
 
+    /// A replica that says nothing of a delivery for so many seconds has lost it
+    #[arg(long, env = "SMARTPULSE_DELIVERY_LEASE_SECONDS", default_value_t = 60)]
+    delivery_lease_seconds: u32,
+
     /// Let webhooks lead into internal networks, and go unencrypted
     #[arg(long, env = "SMARTPULSE_ALLOW_PRIVATE_ADDRESSES", num_args = 0..=1, require_equals = true,
         default_missing_value = "true", default_value = "false", hide_default_value = true,
@@ -80,6 +85,11 @@ impl ChannelArgs {
             fcm_url: self.fcm_url.clone(),
             allow_private_addresses: self.allow_private_addresses,
         })
+    }
+
+    /// How long a delivery is a replica's own.
+    pub(crate) fn delivery_lease(&self) -> Duration {
+        Duration::from_secs(self.delivery_lease_seconds.max(1).into())
     }
 
     fn email(&self) -> anyhow::Result<Option<EmailOptions>> {

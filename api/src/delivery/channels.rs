@@ -267,6 +267,21 @@ impl Channels {
         }
     }
 
+    /// Says in the log whether the mail server can be used: its operator wants to
+    /// know before the first mail.
+    pub(super) async fn greet(&self) {
+        let Some(email) = &self.inner.email else {
+            return;
+        };
+        match email.verify().await {
+            Ok(()) => tracing::info!("the mail server can be used"),
+            Err(error) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the mail server cannot be used just now: mails will wait"
+            ),
+        }
+    }
+
     /// Takes leave of the mail server.
     pub(crate) async fn close(&self) {
         if let Some(email) = &self.inner.email {

@@ -46,10 +46,8 @@ impl Wake {
 
 /// What another replica has queued is found after this, at the latest.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// A killed worker's deliveries are taken over after this.
-const LEASE: time::Duration = time::Duration::seconds(60);
-/// So often what is still under way is kept.
-const KEEP: Duration = Duration::from_secs(15);
+/// So often in its time a lease is prolonged.
+const KEPT: u32 = 4;
 /// Deliveries taken at once.
 const BATCH: usize = 100;
 /// Deliveries under way beyond which no more are taken.
@@ -75,6 +73,8 @@ pub(crate) struct Worker {
     channel: Channel,
     wake: Wake,
     metrics: DeliveryMetrics,
+    /// A killed worker's deliveries are taken over after this.
+    lease: Duration,
     /// Of this life of the worker: nobody else's leases begin so.
     name: String,
     leases: u64,
@@ -102,6 +102,7 @@ impl Worker {
         channel: Channel,
         wake: Wake,
         metrics: DeliveryMetrics,
+        lease: Duration,
     ) -> Self {
         Self {
             db,
@@ -109,6 +110,7 @@ impl Worker {
             channel,
             wake,
             metrics,
+            lease,
             name: format!("{:016x}", rand::rng().random::<u64>()),
             leases: 0,
         }
@@ -117,10 +119,13 @@ impl Worker {
     /// Delivers until it is told to stop. A database that fails is waited for:
     /// what was sent must be written down.
     pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), Infallible> {
+        if self.channel == Channel::Email {
+            self.channels.greet().await;
+        }
         let wake = self.wake.clone();
         let mut going = Going::default();
         let mut look_at = Instant::now();
-        let mut keep_at = look_at + KEEP;
+        let mut keep_at = look_at + self.lease / KEPT;
         let mut wait = FIRST_WAIT;
         while !stop.is_cancelled() {
             self.begin_settling(&mut going);
@@ -157,7 +162,7 @@ impl Worker {
                 () = wake.of(self.channel).notified() => look_at = Instant::now(),
                 () = sleep_until(look_at), if has_room => going.leasing = Some(self.lease()),
                 () = sleep_until(keep_at) => {
-                    keep_at = Instant::now() + KEEP;
+                    keep_at = Instant::now() + self.lease / KEPT;
                     self.keep(going.leases()).await;
                 }
             }
@@ -181,14 +186,14 @@ impl Worker {
     fn lease(&mut self) -> BoxFuture<'static, (Arc<str>, Result<Leased, DbErr>)> {
         self.leases += 1;
         let name: Arc<str> = format!("{}.{}", self.name, self.leases).into();
-        let (db, channel) = (self.db.clone(), self.channel);
+        let (db, channel, length) = (self.db.clone(), self.channel, self.lease);
         async move {
             let now = OffsetDateTime::now_utc();
             let lease = Lease {
                 channel,
                 name: name.to_string(),
                 limit: BATCH as u64,
-                until: now + LEASE,
+                until: now + length,
             };
             let leased = delivery::lease(&db, &lease, now).await;
             (name, leased)
@@ -242,7 +247,7 @@ impl Worker {
         if names.is_empty() {
             return;
         }
-        let until = OffsetDateTime::now_utc() + LEASE;
+        let until = OffsetDateTime::now_utc() + self.lease;
         if let Err(error) = delivery::extend(&self.db, &names, until).await {
             warn(self.channel, &error, "leases could not be kept");
         }

@@ -31,6 +31,7 @@ pub(crate) struct Metrics {
     errors: Family<Labels, Counter>,
     cache_bytes: Family<Labels, Gauge>,
     cache_entries: Family<Labels, Gauge>,
+    deliveries: DeliveryMetrics,
     forecasts: Forecasts,
 }
 
@@ -67,6 +68,16 @@ impl Metrics {
             "delivery_attempts",
             "Attempts to deliver notifications, by channel and outcome",
             deliveries.attempts.clone(),
+        );
+        registry.register(
+            "deliveries_waiting",
+            "Deliveries of notifications that wait, by channel",
+            deliveries.waiting.clone(),
+        );
+        registry.register(
+            "delivery_breakers_open",
+            "Hosts that this replica leaves alone, because they kept failing",
+            deliveries.open_breakers.clone(),
         );
 
         let change_log = log.metrics().clone();
@@ -227,6 +238,7 @@ impl Metrics {
             errors,
             cache_bytes,
             cache_entries,
+            deliveries: deliveries.clone(),
             forecasts,
         }
     }
@@ -268,6 +280,8 @@ impl Metrics {
 
 /// `GET /metrics`.
 pub(super) async fn text(State(shared): State<Arc<Shared>>) -> Response {
+    let db = shared.health.log.database();
+    shared.metrics.deliveries.look(db, &shared.channels).await;
     match shared.metrics.encode() {
         Ok(text) => (
             [(

@@ -29,13 +29,9 @@ use lettre::transport::smtp;
 use lettre::transport::smtp::client::{Certificate, TlsParameters};
 use url::Url;
 
-pub(crate) use link::{LinkError, absolute_link};
-pub(crate) use manifest::Variable;
 pub(crate) use session::OpenError;
 pub(crate) use smtp_url::{SmtpUrl, SmtpUrlError};
-pub(crate) use template::{
-    CheckError, Letter, RenderError, Rendered, TemplateError, TemplateInfo, Templates,
-};
+pub(crate) use template::{CheckError, Letter, RenderError, Rendered, TemplateInfo, Templates};
 pub(crate) use unsubscribe::UnsubscribeLink;
 
 use compose::Composer;
