@@ -18,6 +18,7 @@ mod socket;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    smartpulse::tls::install();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments
         .first()

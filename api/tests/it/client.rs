@@ -21,6 +21,7 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(address: SocketAddr) -> Self {
+        smartpulse::tls::install();
         Self {
             http: reqwest::Client::new(),
             address,

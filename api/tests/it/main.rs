@@ -7,6 +7,7 @@ mod checker;
 mod cli;
 mod client;
 mod cookbook;
+mod deliveries;
 mod deltas;
 mod demo;
 mod fanout;
@@ -15,10 +16,14 @@ mod graphql;
 mod http;
 mod limits;
 mod live;
+mod notifications;
 mod ordering;
 mod real_data;
 mod redis;
 mod replicas;
 mod server;
+#[allow(dead_code, reason = "each who takes it in needs a part")]
+#[path = "../smtp/server.rs"]
+mod smtp;
 mod wait;
 mod wire;

@@ -5,6 +5,8 @@ use std::process::{Child, Command, Stdio};
 
 use serde::Deserialize;
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 /// Where it lies. `npm ci` in there brings what it needs.
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/smtp");
@@ -13,7 +15,6 @@ const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/smtp");
 pub(crate) struct Smtp {
     process: Child,
     ports: Ports,
-    http: reqwest::Client,
 }
 
 #[derive(Deserialize)]
@@ -56,11 +57,7 @@ impl Smtp {
         BufReader::new(stdout).read_line(&mut line).unwrap();
         let ports = serde_json::from_str(&line)
             .unwrap_or_else(|_| panic!("no SMTP server: has `npm ci` been run in {FOLDER}?"));
-        Self {
-            process,
-            ports,
-            http: reqwest::Client::new(),
-        }
+        Self { process, ports }
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -73,36 +70,42 @@ impl Smtp {
 
     /// What it received, oldest first.
     pub(crate) async fn mails(&self) -> Vec<ReceivedMail> {
-        let request = self.http.get(self.address("mails"));
-        request.send().await.unwrap().json().await.unwrap()
+        serde_json::from_value(self.ask("GET", "mails", "").await).unwrap()
     }
 
     /// How many connections were made to it.
-    pub(crate) async fn connections(&self) -> u32 {
-        let request = self.http.get(self.address("connections"));
-        request.send().await.unwrap().json().await.unwrap()
+    pub(crate) async fn connections(&self) -> u64 {
+        self.ask("GET", "connections", "").await.as_u64().unwrap()
     }
 
     /// Breaks the open ones, without a word.
     pub(crate) async fn break_connections(&self) {
-        let request = self.http.delete(self.address("connections"));
-        request.send().await.unwrap().error_for_status().unwrap();
+        self.ask("DELETE", "connections", "").await;
     }
 
     /// Forgets mails and behaviour.
     pub(crate) async fn forget(&self) {
-        let request = self.http.delete(self.address("mails"));
-        request.send().await.unwrap().error_for_status().unwrap();
+        self.ask("DELETE", "mails", "").await;
     }
 
     /// Makes it misbehave, as `server.mjs` tells.
     pub(crate) async fn behave(&self, behaviour: Value) {
-        let request = self.http.post(self.address("behaviour")).json(&behaviour);
-        request.send().await.unwrap().error_for_status().unwrap();
+        self.ask("POST", "behaviour", &behaviour.to_string()).await;
     }
 
-    fn address(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}/{path}", self.ports.http)
+    /// One request over a connection of its own, which HTTP 1.0 ends with the answer.
+    async fn ask(&self, method: &str, path: &str, body: &str) -> Value {
+        let length = body.len();
+        let request =
+            format!("{method} /{path} HTTP/1.0\r\nContent-Length: {length}\r\n\r\n{body}");
+        let address = ("127.0.0.1", self.ports.http);
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 200"), "{method} {path}: {head}");
+        serde_json::from_str(body).unwrap()
     }
 }
 
