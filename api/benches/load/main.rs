@@ -2,7 +2,7 @@
 //! beside a stated limit of the same run. `docs/BENCHMARKS.md` has the results.
 //!
 //! `make bench` runs it; `cargo bench -p api --bench load -- http` runs a part:
-//! import, http, commits, fan-out, variables, latency, behind.
+//! import, http, commits, fan-out, variables, latency, behind, replicas.
 
 #![expect(clippy::print_stdout, reason = "its results are what it is run for")]
 
@@ -12,6 +12,7 @@ mod http;
 mod import;
 mod live;
 mod process;
+mod replicas;
 mod report;
 mod socket;
 
@@ -53,6 +54,9 @@ fn main() -> ExitCode {
             commits::run().await;
         }
         live::run(wants).await;
+        if wants("replicas") {
+            replicas::run().await;
+        }
     });
     ExitCode::SUCCESS
 }
