@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use domain::database::{Database, DatabaseSettings};
 use domain::forecast::{self, NewRun, Resolution, RunValues, SaveRequest};
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use migration::testing::TestDatabase;
 use serde_json::{Value, json};
 use smartpulse::app::App;
@@ -142,7 +142,7 @@ pub(crate) async fn run() {
                 quantile(&mut waits, 0.99)
             ),
         );
-        let mut frames = frames(address, 300).await;
+        let mut frames = frames(address, address, 300, Duration::ZERO).await;
         line(
             "commit to websocket frame, one change on an idle server",
             &format!(
@@ -154,9 +154,16 @@ pub(crate) async fn run() {
     }
 }
 
-/// From the database's time of each change until its frame is here.
-async fn frames(address: std::net::SocketAddr, count: usize) -> Vec<Duration> {
-    let mut request = format!("ws://{address}/graphql/ws")
+/// From the database's time of each change, saved at one server, until the
+/// other's frame is here. Between two saves there is a pause, of up to twice so
+/// long.
+pub(crate) async fn frames(
+    writer: std::net::SocketAddr,
+    reader: std::net::SocketAddr,
+    count: usize,
+    pause: Duration,
+) -> Vec<Duration> {
+    let mut request = format!("ws://{reader}/graphql/ws")
         .into_client_request()
         .expect("a request");
     let protocol = "graphql-transport-ws".parse().expect("a header");
@@ -184,8 +191,12 @@ async fn frames(address: std::net::SocketAddr, count: usize) -> Vec<Duration> {
         json!({ "query": SAVE, "variables": { "runs": [run_of(1, "2026-01-01T06:00:00Z", 5.0)] } })
             .to_string();
     while latencies.len() < count {
-        let saving = post(&client, address, body.clone());
-        let frame = tokio::time::timeout(Duration::from_millis(500), socket.next());
+        // So that no rhythm of a server's meets ours.
+        tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..2.0))).await;
+        // One that came late must not be taken for the next.
+        while let Some(Some(Ok(_))) = socket.next().now_or_never() {}
+        let saving = post(&client, writer, body.clone());
+        let frame = tokio::time::timeout(Duration::from_secs(2), socket.next());
         let (_, frame) = tokio::join!(saving, async {
             let frame = frame.await;
             (OffsetDateTime::now_utc(), frame)

@@ -2,7 +2,7 @@
 //! beside a stated limit of the same run. `docs/BENCHMARKS.md` has the results.
 //!
 //! `make bench` runs it; `cargo bench -p api --bench load -- http` runs a part:
-//! import, http, commits, fan-out, variables, latency, behind.
+//! import, http, commits, fan-out, variables, latency, behind, notifications, mails, replicas.
 
 #![expect(clippy::print_stdout, reason = "its results are what it is run for")]
 
@@ -11,7 +11,9 @@ mod commits;
 mod http;
 mod import;
 mod live;
+mod notifications;
 mod process;
+mod replicas;
 mod report;
 mod socket;
 
@@ -53,7 +55,11 @@ fn main() -> ExitCode {
         if wants("commits") {
             commits::run().await;
         }
-        live::run(wants).await;
+        live::run(&wants).await;
+        notifications::run(&wants).await;
+        if wants("replicas") {
+            replicas::run().await;
+        }
     });
     ExitCode::SUCCESS
 }

@@ -16,6 +16,11 @@ pub(crate) struct Server {
 impl Server {
     /// The real binary on a database.
     pub(crate) fn smartpulse(url: &str) -> Self {
+        Self::smartpulse_with(url, &[])
+    }
+
+    /// The same with more options.
+    pub(crate) fn smartpulse_with(url: &str, more: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_smartpulse"));
         command.args([
             "serve",
@@ -28,7 +33,7 @@ impl Server {
             "--live-ping-seconds",
             "86400",
         ]);
-        command.args(["--database-url", url]);
+        command.args(["--database-url", url]).args(more);
         Self::start(command)
     }
 

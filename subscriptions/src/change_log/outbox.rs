@@ -29,7 +29,9 @@ impl Outbox {
         match pending.as_mut() {
             Some(last) if last.head.epoch == page.head.epoch => {
                 last.head = page.head;
-                if (last.changes.len() + page.changes.len()) as u64 > PAGE {
+                let count = (last.changes.len() + page.changes.len()) as u64;
+                // Where there are changes, they lead up to the head.
+                if count > PAGE || page.changes.is_empty() {
                     last.changes.clear();
                 } else {
                     last.changes.extend_from_slice(&page.changes);
@@ -102,6 +104,13 @@ mod tests {
         outbox.put(&page(1, 701..=1400));
         assert_eq!(fetch(&outbox), Some((head(1400), 0)));
         outbox.put(&page(1, 1401..=1402));
+        let many = LogPage {
+            changes: Vec::new(),
+            ..page(1, 3000..=3000)
+        };
+        outbox.put(&many);
+        assert_eq!(fetch(&outbox), Some((head(3000), 0)));
+        outbox.put(&page(1, 3001..=3001));
         outbox.put(&page(2, 1..=1));
         assert_eq!(fetch(&outbox), Some((page(2, 1..=1).head, 1)));
         outbox.put(&page(2, 2..=2));

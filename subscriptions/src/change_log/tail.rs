@@ -193,6 +193,8 @@ impl Tail {
     fn start_over(&self, head: Position, reason: &'static str) {
         tracing::warn!(position = %head, reason, "starting over from the head of the change log");
         let shared = &self.shared;
+        // What our tick found is of what was before, too.
+        shared.numbered.lock().take();
         if shared.heard.forget() {
             shared.metrics.contradicted.inc();
         }

@@ -1,8 +1,8 @@
 //! What replicas say to one another: `{"v":1,"from":…,"head":…,"changes":[…]}`.
 //!
-//! `head` is the last position that the teller knows of. `changes` are some up
-//! to there that it has numbered itself, each with its transaction's number;
-//! none where they would be too many. Whoever cannot read a message still knows
+//! `head` is the last position that the teller knows of. `changes`, of which the
+//! last is at the head, it has numbered itself, each with its transaction's
+//! number; there are none where they would be too many. Whoever cannot read a message still knows
 //! that there is something to read in the log.
 
 use domain::change::{Change, LogPage, Operation, Position};
@@ -91,7 +91,7 @@ pub(super) fn decode(to: &str, applied: Position, message: &[u8]) -> Message {
         .and_then(|raw| serde_json::from_str::<Vec<(Change, Option<u64>)>>(raw.get()).ok());
     match changes {
         Some(changes)
-            if !changes.is_empty()
+            if (changes.last()).is_some_and(|(last, _)| last.position == envelope.head)
                 && (changes.iter()).all(|(change, _)| change.operation != Operation::Resync) =>
         {
             Message::Changes(changes)
@@ -170,6 +170,9 @@ mod tests {
             r#"{"v":1,"from":"a","head":"7"}"#.to_owned(),
             format!(r#"{{"v":2,"from":"a",{head},"more":[]}}"#),
             format!(r#"{{"v":1,"from":"a",{head},"changes":[]}}"#),
+            String::from_utf8(encode("a", &page(Operation::Update, 3), ALL))
+                .unwrap()
+                .replacen(".3", ".9", 1),
             format!(r#"{{"v":1,"from":"a",{head},"changes":[{{"of":"the future"}}]}}"#),
             format!(
                 r#"{{"v":1,"from":"a",{head},"x":"{}"}}"#,
