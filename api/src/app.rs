@@ -12,7 +12,7 @@ use domain::change;
 use domain::database::Database;
 use domain::forecast::{self, Forecasts};
 use domain::idempotency;
-use domain::notification::Channel;
+use domain::notification::{self, Channel};
 use migration::{Migrator, MigratorTrait};
 use sea_orm::{DbBackend, DbErr};
 use subscriptions::change_log::{self, ChangeLog, ChangeLogMetrics};
@@ -56,7 +56,7 @@ pub struct App {
     deliveries: DeliveryMetrics,
     delivery_lease: Duration,
     workers: Workers,
-    retention: time::Duration,
+    retention: Retention,
     warm: Arc<AtomicBool>,
     stopping: Arc<AtomicBool>,
     drain: Drain,
@@ -106,6 +106,13 @@ pub(crate) async fn bind(args: &ServeArgs) -> anyhow::Result<TcpListener> {
             args.listen
         )
     })
+}
+
+/// How long is kept what is not kept for ever.
+#[derive(Debug, Clone, Copy)]
+struct Retention {
+    changes: time::Duration,
+    notifications: time::Duration,
 }
 
 /// What the log says when the server begins.
@@ -239,7 +246,10 @@ impl App {
             deliveries,
             delivery_lease: args.channels.delivery_lease(),
             workers,
-            retention: time::Duration::hours(i64::from(args.retention_hours)),
+            retention: Retention {
+                changes: time::Duration::hours(args.retention_hours.into()),
+                notifications: time::Duration::days(args.notification_retention_days.into()),
+            },
             warm,
             stopping,
             drain,
@@ -414,15 +424,12 @@ async fn warm_up(
 }
 
 /// Removes what is older than it is kept.
-async fn retain(
-    db: Database,
-    retention: time::Duration,
-    stop: CancellationToken,
-) -> Result<(), DbErr> {
+async fn retain(db: Database, retention: Retention, stop: CancellationToken) -> Result<(), DbErr> {
     while !stop.is_cancelled() {
         let now = OffsetDateTime::now_utc();
-        let pruned = change::prune(db.writer(), now - retention).await?;
-        if pruned == change::PAGE {
+        let pruned = change::prune(db.writer(), now - retention.changes).await?;
+        let removed = notification::prune(&db, now - retention.notifications).await?;
+        if pruned == change::PAGE || removed > 0 {
             continue;
         }
         idempotency::forget(&db, now).await?;

@@ -137,6 +137,14 @@ pub struct ServeArgs {
     #[arg(long, env = "SMARTPULSE_RETENTION_HOURS", default_value_t = 168)]
     pub retention_hours: u32,
 
+    /// How long notifications are kept, in days
+    #[arg(
+        long,
+        env = "SMARTPULSE_NOTIFICATION_RETENTION_DAYS",
+        default_value_t = 365
+    )]
+    pub notification_retention_days: u32,
+
     #[command(flatten)]
     pub auth: AuthArgs,
 

@@ -97,6 +97,7 @@ impl DemoArgs {
             replica: None,
             migrate: false,
             retention_hours: 168,
+            notification_retention_days: 365,
             // Whatever the environment says for `serve`: there is nothing to hide.
             auth: AuthArgs::default(),
             channels: ChannelArgs::default(),

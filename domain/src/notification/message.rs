@@ -41,6 +41,13 @@ pub struct Content {
     pub expires_at: Option<OffsetDateTime>,
 }
 
+impl Content {
+    /// What clients call the notification.
+    pub fn global_id(&self) -> String {
+        format!("notification:{}", self.notification_id)
+    }
+}
+
 /// A file that goes with a mail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attachment {

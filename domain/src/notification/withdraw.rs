@@ -81,6 +81,28 @@ async fn withdraw(
     Ok(())
 }
 
+/// Notifications that are removed by one statement.
+const BATCH: u64 = 20;
+
+/// Removes the oldest notifications that were sent before `before`, with all that
+/// became of them; some of them. Nobody is told: they are not taken back. Returns
+/// how many went.
+pub async fn prune(db: &Database, before: OffsetDateTime) -> Result<u64, DbErr> {
+    let writer = db.writer();
+    let gone = writer
+        .execute_raw(sql(
+            writer,
+            format!(
+                "DELETE FROM notification WHERE id IN \
+                 (SELECT id FROM notification WHERE created_at < $1 AND (not_before IS NULL OR not_before < $1) \
+                  ORDER BY created_at LIMIT {BATCH})"
+            ),
+            [instant(db.backend(), before)],
+        ))
+        .await?;
+    Ok(gone.rows_affected())
+}
+
 /// Forgets throttles that hold nobody up any more. Returns how many went.
 pub async fn forget_throttles(db: &Database, now: OffsetDateTime) -> Result<u64, DbErr> {
     let writer = db.writer();

@@ -21,6 +21,7 @@ on_both_databases!(
     preferences_decide_and_the_critical_passes,
     a_group_is_throttled_per_user,
     a_device_belongs_to_who_registered_it_last,
+    what_is_old_goes_without_a_word,
 );
 
 /// Users `a`, `b` and `c` with a mail address each; `a` and `b` are the group `ab`.
@@ -733,4 +734,26 @@ async fn a_device_belongs_to_who_registered_it_last(db: TestDb) {
         [Channel::Email]
     );
     let _: OffsetDateTime = left[0].created_at;
+}
+
+async fn what_is_old_goes_without_a_word(db: TestDb) {
+    let [a, ..] = people(&db).await;
+    let old = to_users(&["a"]);
+    notification::send(&db.db, "s", &old, NOW - Duration::DAY)
+        .await
+        .unwrap();
+    let waits = SendRequest {
+        not_before: Some(NOW + Duration::DAY),
+        ..to_users(&["a"])
+    };
+    notification::send(&db.db, "s", &waits, NOW - Duration::DAY)
+        .await
+        .unwrap();
+    let new = send(&db, &to_users(&["a"])).await;
+    db.tail().await;
+    assert_eq!(notification::prune(&db.db, NOW).await.unwrap(), 1);
+    assert_eq!(notification::prune(&db.db, NOW).await.unwrap(), 0);
+    assert_eq!(told(&db.tail().await), []);
+    assert_eq!(unread(&db, a).await, 1);
+    assert_eq!(listed(&db, a, &InboxFilter::default()).await, [new]);
 }

@@ -233,6 +233,8 @@ BEGIN
                 INSERT INTO change (entity, operation, user_id)
                 SELECT DISTINCT 'NOTIFICATION', 'DELETE', o.user_id
                 FROM old_rows o JOIN user_account u ON u.id = o.user_id
+                -- What goes with its notification has been there too long for anybody to be told.
+                JOIN notification n ON n.id = o.notification_id
                 WHERE o.arrived_at IS NOT NULL AND o.deleted_at IS NULL AND o.withdrawn_at IS NULL;
             $d$
             ELSE '' END);

@@ -226,6 +226,8 @@ WHEN OLD.arrived_at IS NOT NULL AND OLD.deleted_at IS NULL AND OLD.withdrawn_at 
     INSERT INTO change (entity, operation, user_id)
     SELECT 'NOTIFICATION', 'DELETE', OLD.user_id
     WHERE EXISTS (SELECT 1 FROM user_account WHERE id = OLD.user_id)
+    -- What goes with its notification has been there too long for anybody to be told.
+    AND EXISTS (SELECT 1 FROM notification WHERE id = OLD.notification_id)
     AND NOT EXISTS (SELECT 1 FROM change WHERE position IS NULL AND entity = 'NOTIFICATION' AND operation = 'DELETE'
         AND notification_id IS NULL AND user_id = OLD.user_id AND marked_at IS NULL);
 END;
