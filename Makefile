@@ -45,7 +45,14 @@ test-tools:
 	@command -v redis-server >/dev/null || { echo "the tests of the fan-out start a Redis of their own: install redis-server, 6.0 or later" >&2; exit 1; }
 	@scripts/test-browser >/dev/null
 
-test-rust: $(PAGE)
+# The mail server that tests send to.
+SMTP := api/tests/smtp
+
+$(SMTP)/node_modules/.package-lock.json: $(SMTP)/package-lock.json
+	npm ci --prefix $(SMTP)
+	@touch $@
+
+test-rust: $(PAGE) $(SMTP)/node_modules/.package-lock.json
 	scripts/test-postgres exec cargo $(TEST_RUNNER) --workspace --all-features
 
 # Built as test-rust builds it, so that nothing is compiled twice.
@@ -68,7 +75,7 @@ lint: ## Check formatting and lints, as CI does
 fmt: ## Format the code
 	cargo fmt --all
 
-bench: ## Run the benchmarks
+bench: $(SMTP)/node_modules/.package-lock.json ## Run the benchmarks
 	scripts/test-postgres exec cargo bench --workspace
 
 # Built first: a build that fails must not leave an empty schema behind.

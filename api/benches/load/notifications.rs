@@ -17,7 +17,8 @@ use crate::report::{line, median, section};
 const USERS: usize = 10_000;
 const MAILS: i64 = 10_000;
 const ROUNDS: usize = 5;
-const SEND: &str = "mutation($input: SendNotificationInput!) { sendNotification(input: $input) { recipients } }";
+const SEND: &str =
+    "mutation($input: SendNotificationInput!) { sendNotification(input: $input) { recipients } }";
 
 pub(crate) async fn run(wants: impl Fn(&str) -> bool) {
     if wants("notifications") {
@@ -52,7 +53,10 @@ async fn connect(database: &TestDatabase) -> Database {
 
 async fn sql(db: &Database, text: &str) {
     let statement = Statement::from_string(db.backend(), text);
-    db.writer().execute_raw(statement).await.expect("the statement");
+    db.writer()
+        .execute_raw(statement)
+        .await
+        .expect("the statement");
 }
 
 /// Users `user-1` and so on, all in the group `all`, with a mail address each.
@@ -64,7 +68,9 @@ async fn create_users(db: &Database) {
         _ => format!("(SELECT generate_series(1, {USERS}) AS n)"),
     };
     for text in [
-        format!("INSERT INTO user_account (key, name) SELECT 'user-' || n, 'User' FROM {numbers} AS numbers"),
+        format!(
+            "INSERT INTO user_account (key, name) SELECT 'user-' || n, 'User' FROM {numbers} AS numbers"
+        ),
         "INSERT INTO endpoint (user_id, channel, address, created_at) \
          SELECT id, 'EMAIL', key || '@example.org', '2026-01-01T00:00:00.000000Z' FROM user_account"
             .into(),
@@ -75,7 +81,12 @@ async fn create_users(db: &Database) {
     }
 }
 
-async fn ask(client: &reqwest::Client, address: SocketAddr, query: &str, variables: Value) -> Value {
+async fn ask(
+    client: &reqwest::Client,
+    address: SocketAddr,
+    query: &str,
+    variables: Value,
+) -> Value {
     let body = json!({ "query": query, "variables": variables });
     let answer = post(client, address, body.to_string()).await;
     assert!(answer["errors"].is_null(), "{answer}");
@@ -124,7 +135,13 @@ async fn to_many(name: &str, database: &TestDatabase) {
                 .post(format!("http://{}/graphql", server.address))
                 .header("smartpulse-user", user)
                 .json(&json!({ "query": "{ unreadCount }" }));
-            let answer: Value = request.send().await.expect("sent").json().await.expect("JSON");
+            let answer: Value = request
+                .send()
+                .await
+                .expect("sent")
+                .json()
+                .await
+                .expect("JSON");
             times.push(began.elapsed().as_secs_f64() * 1000.0);
             count = answer["data"]["unreadCount"].as_i64().expect("a count");
         }
@@ -156,8 +173,11 @@ impl Smtp {
             .expect("Node.js is installed");
         let mut ports = String::new();
         let stdout = process.stdout.take().expect("piped");
-        BufReader::new(stdout).read_line(&mut ports).expect("its ports");
-        let ports: Value = serde_json::from_str(&ports).expect("`npm ci` was run in api/tests/smtp");
+        BufReader::new(stdout)
+            .read_line(&mut ports)
+            .expect("its ports");
+        let ports: Value =
+            serde_json::from_str(&ports).expect("`npm ci` was run in api/tests/smtp");
         Self {
             process,
             port: ports["smtp"].as_u64().expect("a port"),
@@ -182,7 +202,8 @@ async fn mails(name: &str, database: &TestDatabase) {
     );
     let db = connect(database).await;
     create_users(&db).await;
-    let input = json!({ "to": { "groups": ["all"] }, "title": "Wind is up", "channels": ["EMAIL"] });
+    let input =
+        json!({ "to": { "groups": ["all"] }, "title": "Wind is up", "channels": ["EMAIL"] });
     let sent = ask(&client, server.address, SEND, json!({ "input": input })).await;
     let began = Instant::now();
     assert_eq!(sent["data"]["sendNotification"]["recipients"], USERS);
