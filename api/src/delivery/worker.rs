@@ -3,7 +3,8 @@
 //!
 //! Taking, attempting and writing down go on at once, so that a slow receiver
 //! holds up only its own line. Results are written as they come, those that come
-//! while a write is under way together.
+//! while a write is under way together. Nothing of that is ever waited for alone:
+//! one may hold the connection that another needs.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -19,8 +20,8 @@ use futures_util::{FutureExt, Stream, StreamExt};
 use rand::RngExt;
 use sea_orm::DbErr;
 use time::OffsetDateTime;
-use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::channels::Channels;
@@ -52,10 +53,10 @@ const KEPT: u32 = 4;
 const BATCH: usize = 100;
 /// Deliveries under way beyond which no more are taken.
 const ENOUGH: usize = 200;
-/// Mails said to be on the wire at once: so many at most are of unknown outcome
-/// when the process is killed, for each of the parts below.
+/// Mails go on the wire in parts of so many…
 const MAILS: usize = 25;
-/// Parts of mails on the wire at once.
+/// …so many parts at once, until what came of them is written down: of no more
+/// mails is the outcome unknown when the process is killed.
 const MAIL_PARTS: usize = 2;
 /// What is on the wire when the server stops has so long to end.
 const STOP_PATIENCE: Duration = Duration::from_secs(8);
@@ -78,10 +79,17 @@ pub(crate) struct Worker {
     /// Of this life of the worker: nobody else's leases begin so.
     name: String,
     leases: u64,
+    mail_parts: Arc<Semaphore>,
 }
 
-/// What came of an attempt, with the lease that it was made under.
-type Attempted = (Arc<str>, Settlement);
+/// What came of an attempt.
+struct Attempted {
+    /// The lease that it was made under.
+    lease: Arc<str>,
+    settlement: Settlement,
+    /// Until this is written down, so many fewer mails go on the wire.
+    _on_wire: Option<Arc<OwnedSemaphorePermit>>,
+}
 
 /// What is going on.
 #[derive(Default)]
@@ -93,6 +101,7 @@ struct Going {
     results: Vec<Attempted>,
     leasing: Option<BoxFuture<'static, (Arc<str>, Result<Leased, DbErr>)>>,
     settling: Option<BoxFuture<'static, Vec<Attempted>>>,
+    keeping: Option<BoxFuture<'static, ()>>,
 }
 
 impl Worker {
@@ -113,6 +122,7 @@ impl Worker {
             lease,
             name: format!("{:016x}", rand::rng().random::<u64>()),
             leases: 0,
+            mail_parts: Arc::new(Semaphore::new(MAIL_PARTS)),
         }
     }
 
@@ -161,10 +171,11 @@ impl Worker {
                 }
                 () = wake.of(self.channel).notified() => look_at = Instant::now(),
                 () = sleep_until(look_at), if has_room => going.leasing = Some(self.lease()),
-                () = sleep_until(keep_at) => {
+                () = sleep_until(keep_at), if going.keeping.is_none() => {
                     keep_at = Instant::now() + self.lease / KEPT;
-                    self.keep(going.leases()).await;
+                    going.keeping = self.keep(going.leases());
                 }
+                () = pending_or(going.keeping.as_mut()) => going.keeping = None,
             }
         }
         self.leave(going).await;
@@ -223,7 +234,14 @@ impl Worker {
         let (channels, metrics) = (self.channels.clone(), self.metrics.clone());
         let (lease, stop) = (Arc::clone(lease), stop.clone());
         if self.channel == Channel::Email {
-            let mails = mails(self.db.clone(), channels, metrics, lease, lines, stop);
+            let mailing = Mailing {
+                db: self.db.clone(),
+                channels,
+                parts: Arc::clone(&self.mail_parts),
+                lease,
+                stop,
+            };
+            let mails = mails(mailing, metrics, lines);
             going.attempts.push(mails.boxed());
             return;
         }
@@ -236,46 +254,56 @@ impl Worker {
                         break;
                     }
                     let outcome = channels.send(&message).await;
-                    yield attempted(&lease, &message, outcome, &metrics);
+                    yield attempted(&lease, &message, outcome, &metrics, None);
                 }
             };
             going.attempts.push(attempts.boxed());
         }
     }
 
-    async fn keep(&self, names: Vec<String>) {
+    fn keep(&self, names: Vec<String>) -> Option<BoxFuture<'static, ()>> {
         if names.is_empty() {
-            return;
+            return None;
         }
-        let until = OffsetDateTime::now_utc() + self.lease;
-        if let Err(error) = delivery::extend(&self.db, &names, until).await {
-            warn(self.channel, &error, "leases could not be kept");
-        }
+        let (db, channel, length) = (self.db.clone(), self.channel, self.lease);
+        let keep = async move {
+            let until = OffsetDateTime::now_utc() + length;
+            if let Err(error) = delivery::extend(&db, &names, until).await {
+                warn(channel, &error, "leases could not be kept");
+            }
+        };
+        Some(keep.boxed())
     }
 
     /// Waits for what is on the wire, writes it down, and gives the rest back.
     async fn leave(&self, mut going: Going) {
-        let end = async {
-            if let Some(leasing) = going.leasing.take() {
-                let (name, leased) = leasing.await;
-                if leased.is_ok_and(|leased| !leased.messages.is_empty()) {
-                    going.under_way.insert(name, 0);
-                }
-            }
-            while let Some(result) = going.attempts.next().await {
-                going.results.push(result);
-            }
-        };
-        drop(timeout(STOP_PATIENCE, end).await);
-        if let Some(settling) = going.settling.take() {
-            settling.await;
-        }
-        while !going.results.is_empty() {
+        let patience = sleep(STOP_PATIENCE);
+        tokio::pin!(patience);
+        let mut is_late = false;
+        loop {
             self.begin_settling(&mut going);
-            if let Some(settling) = going.settling.take() {
-                settling.await;
+            let is_idle = going.leasing.is_none() && going.settling.is_none();
+            if is_idle && (going.attempts.is_empty() || is_late) {
+                break;
+            }
+            tokio::select! {
+                (name, leased) = pending_or(going.leasing.as_mut()) => {
+                    going.leasing = None;
+                    if leased.is_ok_and(|leased| !leased.messages.is_empty()) {
+                        going.under_way.insert(name, 1);
+                    }
+                }
+                Some(result) = going.attempts.next(), if !is_late => going.results.push(result),
+                settled = pending_or(going.settling.as_mut()) => {
+                    going.settling = None;
+                    going.forget(&settled);
+                }
+                () = pending_or(going.keeping.as_mut()) => going.keeping = None,
+                () = &mut patience, if !is_late => is_late = true,
             }
         }
+        // It may hold the connection.
+        drop(going.keeping.take());
         if let Err(error) = delivery::release(&self.db, &going.leases()).await {
             warn(self.channel, &error, "what is left could not be given back");
         }
@@ -296,7 +324,7 @@ impl Going {
     /// that ended a lease.
     fn forget(&mut self, settled: &[Attempted]) -> bool {
         let mut ended = false;
-        for (lease, _) in settled {
+        for Attempted { lease, .. } in settled {
             if let Some(count) = self.under_way.get_mut(lease) {
                 *count -= 1;
                 if *count == 0 {
@@ -309,15 +337,20 @@ impl Going {
     }
 }
 
-/// Sends mails part by part: first the first of each user, then the second…
-/// What a part has is said to be on the wire before it is.
-fn mails(
+/// What it takes to send the mails of a lease.
+struct Mailing {
     db: Database,
     channels: Channels,
-    metrics: DeliveryMetrics,
+    parts: Arc<Semaphore>,
     lease: Arc<str>,
-    lines: impl Iterator<Item = Vec<Message>>,
     stop: CancellationToken,
+}
+
+/// Sends mails part by part: first the first of each user, then the second…
+fn mails(
+    mailing: Mailing,
+    metrics: DeliveryMetrics,
+    lines: impl Iterator<Item = Vec<Message>>,
 ) -> impl Stream<Item = Attempted> + Send + 'static {
     let mut rounds: Vec<Vec<Message>> = Vec::new();
     for line in lines {
@@ -332,40 +365,44 @@ fn mails(
         for round in rounds {
             let parts: Vec<Vec<Message>> = round.chunks(MAILS).map(<[Message]>::to_vec).collect();
             let mut sent = futures_util::stream::iter(parts)
-                .map(|part| send_part(&db, &channels, &lease, part, &stop))
+                .map(|part| mailing.send(part))
                 .buffer_unordered(MAIL_PARTS);
-            while let Some(part) = sent.next().await {
+            while let Some((part, permit)) = sent.next().await {
                 for (message, outcome) in part {
-                    yield attempted(&lease, &message, outcome, &metrics);
+                    let permit = permit.clone();
+                    yield attempted(&mailing.lease, &message, outcome, &metrics, permit);
                 }
             }
         }
     }
 }
 
-async fn send_part(
-    db: &Database,
-    channels: &Channels,
-    lease: &str,
-    part: Vec<Message>,
-    stop: &CancellationToken,
-) -> Vec<(Message, Outcome)> {
-    let ids: Vec<i64> = part.iter().map(|message| message.delivery_id).collect();
-    if stop.is_cancelled() {
-        return Vec::new();
+/// Mails, and what came of each.
+type Sent = Vec<(Message, Outcome)>;
+
+impl Mailing {
+    /// Sends a part, which is said to be on the wire before it is.
+    async fn send(&self, part: Vec<Message>) -> (Sent, Option<Arc<OwnedSemaphorePermit>>) {
+        let permit = Arc::clone(&self.parts).acquire_owned().await;
+        let permit = permit.ok().map(Arc::new);
+        if self.stop.is_cancelled() {
+            return (Vec::new(), permit);
+        }
+        let ids: Vec<i64> = part.iter().map(|message| message.delivery_id).collect();
+        let now = OffsetDateTime::now_utc();
+        if let Err(error) = delivery::begin(&self.db, &self.lease, &ids, now).await {
+            // Unsaid, it must not go: whoever takes over would send it again.
+            warn(Channel::Email, &error, "mails could not be begun");
+            let later = || Outcome::Failed {
+                reason: "the database could not be told that it is sent".into(),
+                retry_after: None,
+            };
+            let part = part.into_iter().map(|message| (message, later()));
+            return (part.collect(), permit);
+        }
+        let outcomes = self.channels.send_mails(&part).await;
+        (part.into_iter().zip(outcomes).collect(), permit)
     }
-    let begun = delivery::begin(db, lease, &ids, OffsetDateTime::now_utc()).await;
-    if let Err(error) = begun {
-        // Unsaid, it must not go: whoever takes over would send it again.
-        warn(Channel::Email, &error, "mails could not be begun");
-        let later = || Outcome::Failed {
-            reason: "the database could not be told that it is sent".into(),
-            retry_after: None,
-        };
-        return part.into_iter().map(|message| (message, later())).collect();
-    }
-    let outcomes = channels.send_mails(&part).await;
-    part.into_iter().zip(outcomes).collect()
 }
 
 fn attempted(
@@ -373,6 +410,7 @@ fn attempted(
     message: &Message,
     outcome: Outcome,
     metrics: &DeliveryMetrics,
+    on_wire: Option<Arc<OwnedSemaphorePermit>>,
 ) -> Attempted {
     let channel = message.endpoint.channel;
     let next_attempt_at = match &outcome {
@@ -389,15 +427,20 @@ fn attempted(
         outcome,
         next_attempt_at,
     };
-    (Arc::clone(lease), settlement)
+    Attempted {
+        lease: Arc::clone(lease),
+        settlement,
+        _on_wire: on_wire,
+    }
 }
 
 /// Writes down results, and does not give up: what was sent and is not written
 /// down would be sent again.
 async fn settle(db: Database, channel: Channel, results: Vec<Attempted>) -> Vec<Attempted> {
     let mut leases: HashMap<&str, Vec<Settlement>> = HashMap::new();
-    for (lease, settlement) in &results {
-        leases.entry(lease).or_default().push(settlement.clone());
+    for attempted in &results {
+        let of_lease = leases.entry(&attempted.lease).or_default();
+        of_lease.push(attempted.settlement.clone());
     }
     for (lease, settlements) in leases {
         let mut wait = FIRST_WAIT;

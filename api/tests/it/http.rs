@@ -50,7 +50,16 @@ async fn health_says_how_it_is(kind: Kind) {
         |name: &str| json!({ "name": name, "running": true, "restarts": 0, "lastError": null });
     assert_eq!(
         workers,
-        ["api-keys", "retention", "sequencer", "tail", "warm-up"].map(worker)
+        [
+            "api-keys",
+            "deliveries-webhook",
+            "retention",
+            "schedule",
+            "sequencer",
+            "tail",
+            "warm-up"
+        ]
+        .map(worker)
     );
     let mut rest = report;
     rest.as_object_mut().unwrap().remove("workers");

@@ -4,11 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use domain::Patch;
 use domain::cache::{CacheSettings, Clock};
 use domain::change::{self, Change, Operation, Position, Receipt};
 use domain::database::{Database, DatabaseSettings};
 use domain::forecast::{Forecasts, ForecastsSettings};
-use domain::unit::{self, Patch, UnitKey, UnitUpsert};
+use domain::unit::{self, UnitKey, UnitUpsert};
 use futures_util::FutureExt;
 use migration::testing::TestDatabase;
 

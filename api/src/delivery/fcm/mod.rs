@@ -142,7 +142,7 @@ fn body(content: &Content, device: &str, lifetime: Duration, now: OffsetDateTime
 /// neither ours nor those that FCM keeps for itself.
 fn data(content: &Content, brief: &Brief<'_>) -> Value {
     let mut data = Map::new();
-    data.insert("id".to_owned(), content.notification_id.to_string().into());
+    data.insert("id".to_owned(), content.global_id().into());
     data.insert("severity".to_owned(), content.severity.as_str().into());
     data.insert("category".to_owned(), content.category.as_str().into());
     if let Some(link) = brief.link {

@@ -152,7 +152,7 @@ async fn a_message_is_sent_as_documented() {
         "token": "device-token",
         "notification": {"title": "Forecast revised", "body": "−12.5 MWh"},
         "data": {
-            "id": "42",
+            "id": "notification:42",
             "severity": "CRITICAL",
             "category": "alert",
             "link": "/units/7",

@@ -223,7 +223,7 @@ async fn a_browser_reads_what_was_sent() {
     assert_ne!(first.body, second.body, "salt and key are new for each");
     let read: Value = serde_json::from_slice(&browser.decrypt(&first.body)).unwrap();
     let expect = json!({
-        "id": "42",
+        "id": "notification:42",
         "title": "Forecast revised",
         "body": "Unit Nord 1: −12.5 MWh until 18:00",
         "severity": "CRITICAL",

@@ -127,8 +127,8 @@ fn body(message: &Message) -> Result<String, time::error::Format> {
         "type": "notification.sent",
         "timestamp": created_at,
         "data": {
-            // Text, since JavaScript's numbers end before ours do.
-            "id": content.notification_id.to_string(),
+            // As GraphQL has it: an app marks it read by this.
+            "id": content.global_id(),
             "userKey": message.addressee.user_key,
             "title": content.title,
             "body": content.body,

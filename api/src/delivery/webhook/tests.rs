@@ -101,7 +101,7 @@ async fn a_receiver_verifies_with_the_old_and_the_new_secret() {
         "type": "notification.sent",
         "timestamp": "2026-03-29T00:15:00Z",
         "data": {
-            "id": "42",
+            "id": "notification:42",
             "userKey": "ada",
             "title": "Forecast revised",
             "body": "−12.5 MWh",

@@ -320,6 +320,7 @@ pub(crate) struct RegisterWebPushInput {
     /// The push service's address.
     pub(crate) endpoint: String,
     /// The browser's public key, base64url.
+    #[graphql(name = "p256dh")]
     pub(crate) p256dh: String,
     /// The browser's secret, base64url.
     pub(crate) auth: String,
