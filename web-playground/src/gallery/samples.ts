@@ -1,5 +1,6 @@
 // The gallery speaks of the server's own units and providers, so that whatever
 // is opened runs at once.
+import { parseHeaders } from '../headers';
 import samplesDocument from './samples.graphql?raw';
 import seriesAtHandDocument from './series-at-hand.graphql?raw';
 import { hoursFromNow } from './time';
@@ -51,15 +52,10 @@ export function samplesFor(headers: string | null | undefined): Promise<Samples>
 
 class NotLetIn extends Error {}
 
-/** Of what the headers editor holds, which need not be JSON at the moment. */
 function authorizationOf(headers: string | null | undefined): string {
-  try {
-    const fields = Object.entries(JSON.parse(headers || '{}') as Record<string, unknown>);
-    const value = fields.find(([name]) => name.toLowerCase() === 'authorization')?.[1];
-    return typeof value === 'string' ? value : '';
-  } catch {
-    return '';
-  }
+  const fields = Object.entries(parseHeaders(headers) ?? {});
+  const value = fields.find(([name]) => name.toLowerCase() === 'authorization')?.[1];
+  return typeof value === 'string' ? value : '';
 }
 
 interface Keys {
