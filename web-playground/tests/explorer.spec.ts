@@ -125,6 +125,12 @@ test('the history remembers what ran', async ({ explorer, page }) => {
   await expect(page.getByRole('button', { name: 'LatestForecast', exact: true })).toBeVisible();
 });
 
+test('where web push is not set up, nobody is offered it', async ({ explorer }) => {
+  await explorer.bell.click();
+  await expect(explorer.inbox.getByRole('button', { name: 'Mark all read' })).toBeVisible();
+  await expect(explorer.inbox.getByRole('switch')).toBeHidden();
+});
+
 test('without units the gallery says how to get some', async ({ explorer, page }) => {
   const nothing = { data: { plants: { nodes: [] }, lastPlant: { nodes: [] }, providers: { nodes: [] } } };
   await page.route('/graphql', (route) =>

@@ -4,6 +4,8 @@ import type { Connection } from './connection';
 import type { Inbox, Notification } from './inbox';
 import markAllReadDocument from './operations/mark-all-read.graphql?raw';
 import markReadDocument from './operations/mark-read.graphql?raw';
+import { PushSwitch } from './PushSwitch';
+import { pushIsPossible } from './push';
 import { useInbox } from './useInbox';
 
 /** How much is unread, and the newest notifications. Not there for whom the server does not let in. */
@@ -38,7 +40,7 @@ export function Bell() {
 }
 
 function Panel({ inbox, connection }: { inbox: Inbox; connection: Connection }) {
-  const { notifications, unreadCount } = inbox;
+  const { notifications, unreadCount, webPushPublicKey } = inbox;
   const [problem, setProblem] = useState<string>();
 
   // What follows from it comes as to every other tab: as a change.
@@ -75,6 +77,7 @@ function Panel({ inbox, connection }: { inbox: Inbox; connection: Connection }) 
           ))}
         </ul>
       )}
+      {webPushPublicKey && pushIsPossible() && <PushSwitch connection={connection} publicKey={webPushPublicKey} />}
     </>
   );
 }

@@ -6,6 +6,8 @@ import positionDocument from './operations/position.graphql?raw';
 
 export interface Inbox {
   unreadCount: number;
+  /** Null where web push is not set up. */
+  webPushPublicKey: string | null;
   notifications: Notification[];
 }
 
