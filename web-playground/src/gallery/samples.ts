@@ -13,6 +13,10 @@ export interface Samples {
   portfolio: string[];
   /** A key that no plant has. */
   newPlant: string;
+  /** The key of the user who asks. */
+  user: string;
+  /** How they can be notified here, besides what leads elsewhere. */
+  channels: string[];
   /** What to know before the entries are of use. */
   missing: 'nothing' | 'units' | 'values' | 'answer' | 'caller';
 }
@@ -31,6 +35,8 @@ const PLACEHOLDER: Samples = {
   runId: 'the id of a run',
   portfolio: ['plant:1', 'plant:2'],
   newPlant: 'plant:1',
+  user: 'the key of a user',
+  channels: ['IN_APP'],
   missing: 'units',
 };
 
@@ -58,12 +64,24 @@ function authorizationOf(headers: string | null | undefined): string {
   return typeof value === 'string' ? value : '';
 }
 
+interface Reference {
+  viewer: { user: string };
+  channels: string[];
+  plants: Keys;
+  lastPlant: Keys;
+  providers: Keys;
+}
+
 interface Keys {
   nodes: { key: string }[];
 }
 
 async function loadSamples(authorization: string): Promise<Samples> {
-  const reference = await query<{ plants: Keys; lastPlant: Keys; providers: Keys }>(authorization, samplesDocument);
+  const reference = await query<Reference>(authorization, samplesDocument);
+  const viewer = {
+    user: reference.viewer.user,
+    channels: reference.channels.filter((channel) => ['IN_APP', 'WEB_PUSH'].includes(channel)),
+  };
   const plants = reference.plants.nodes.map(({ key }) => key);
   const providers = reference.providers.nodes
     .map(({ key }) => key)
@@ -73,7 +91,7 @@ async function loadSamples(authorization: string): Promise<Samples> {
   const [firstPlant] = plants;
   const lastPlant = reference.lastPlant.nodes[0]?.key;
   if (!firstPlant || !lastPlant) {
-    return PLACEHOLDER;
+    return { ...PLACEHOLDER, ...viewer };
   }
 
   const candidates: Series[] = providers.flatMap((provider) =>
@@ -89,6 +107,7 @@ async function loadSamples(authorization: string): Promise<Samples> {
     provider: providers[0] ?? EXPLORER_PROVIDER,
   };
   return {
+    ...viewer,
     series,
     runId: known?.runId ?? PLACEHOLDER.runId,
     portfolio: plants,
