@@ -89,7 +89,8 @@ export class Explorer {
 
   /** Until it is, its own socket could be taken for one that a test waits for. */
   async isReady() {
-    await expect.poll(() => this.text('operation')).toContain('query LatestForecast');
+    // The editor is megabytes of script, and the machine may have other things to do.
+    await expect.poll(() => this.text('operation'), { timeout: 20_000 }).toContain('query LatestForecast');
     await expect(this.bell).toBeVisible();
   }
 
