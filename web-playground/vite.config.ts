@@ -1,10 +1,11 @@
 import react from '@vitejs/plugin-react';
-import { defineConfig } from 'vite';
+import { type Plugin, defineConfig } from 'vite';
 
 const SERVER = 'http://127.0.0.1:8080';
+const SERVICE_WORKER = 'src/service-worker/sw.ts';
 
 export default defineConfig({
-  plugins: [react()],
+  plugins: [react(), serviceWorker()],
   server: {
     proxy: {
       '/graphql/ws': { target: SERVER, ws: true },
@@ -20,6 +21,32 @@ export default defineConfig({
     // Monaco, the editor, is one piece of this size.
     chunkSizeWarningLimit: 4000,
     // GraphiQL's files carry directives for a compiler that has already run.
-    rolldownOptions: { checks: { moduleLevelDirective: false } },
+    rolldownOptions: {
+      input: { index: 'index.html', sw: SERVICE_WORKER },
+      output: {
+        // Browsers know a service worker by its address.
+        entryFileNames: ({ name }) => (name === 'sw' ? 'sw.js' : 'assets/[name]-[hash].js'),
+      },
+      checks: { moduleLevelDirective: false },
+    },
   },
 });
+
+/** Where the built page has it. */
+function serviceWorker(): Plugin {
+  return {
+    name: 'service-worker',
+    configureServer({ middlewares }) {
+      middlewares.use((request, _response, next) => {
+        request.url = request.url === '/sw.js' ? `/${SERVICE_WORKER}` : request.url;
+        next();
+      });
+    },
+    generateBundle(_options, bundle) {
+      const worker = bundle['sw.js'];
+      if (worker?.type !== 'chunk' || worker.imports.length > 0) {
+        this.error(`${SERVICE_WORKER} must stand alone: it is run as a plain script`);
+      }
+    },
+  };
+}

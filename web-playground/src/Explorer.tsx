@@ -4,6 +4,7 @@ import 'graphiql/style.css';
 import './explorer.css';
 import { FirstTab } from './gallery/FirstTab';
 import { GALLERY_PLUGIN } from './gallery/Gallery';
+import { Bell } from './notifications/Bell';
 
 const fetcher = createGraphiQLFetcher({
   url: '/graphql',
@@ -33,6 +34,7 @@ export function Explorer() {
         <span className="logo">
           <img src="/favicon.svg" alt="" />
           SmartPulse
+          <Bell />
         </span>
       </GraphiQL.Logo>
       <FirstTab />

@@ -1,4 +1,5 @@
-import { type Explorer, expect, test } from './explorer';
+import type { Page } from '@playwright/test';
+import { Explorer, expect, test } from './explorer';
 
 test('a newcomer finds a query to run', async ({ explorer, page }) => {
   await expect(page).toHaveTitle('SmartPulse');
@@ -20,8 +21,11 @@ test('every entry of the gallery runs', async ({ explorer, page }) => {
     await test.step(title, async () => {
       await explorer.openEntry(title);
       await explorer.run();
-      await expectData(explorer);
       const document = await explorer.text('operation');
+      if (document.includes('notificationChanged')) {
+        await notify(page);
+      }
+      await expectData(explorer);
       if (/^subscription/m.test(document)) {
         await explorer.stop();
       }
@@ -72,14 +76,18 @@ test('the headers editor reaches a subscription too', async ({ explorer, page })
   await page.getByRole('button', { name: 'Headers' }).click();
   await explorer.write('Headers', '{ "SmartPulse-User": "ada" }');
 
-  const init = page
-    .waitForEvent('websocket')
-    .then((socket) => socket.waitForEvent('framesent'))
-    .then(({ payload }) => JSON.parse(payload.toString()));
+  // The bell comes back as ada, too, on a socket of its own.
+  const sockets: { type: string; payload: unknown }[][] = [];
+  page.on('websocket', (socket) => {
+    const sent: (typeof sockets)[number] = [];
+    sockets.push(sent);
+    socket.on('framesent', ({ payload }) => sent.push(JSON.parse(payload.toString())));
+  });
   await explorer.run();
-
-  expect(await init).toEqual({ type: 'connection_init', payload: { 'SmartPulse-User': 'ada' } });
   await expectData(explorer);
+
+  const [init] = sockets.find((sent) => JSON.stringify(sent).includes('subscription EveryChange'))!;
+  expect(init).toEqual({ type: 'connection_init', payload: { 'SmartPulse-User': 'ada' } });
 });
 
 test('an entry opens beside what somebody has done, and over what nobody touched', async ({ explorer }) => {
@@ -121,8 +129,17 @@ test('the history remembers what ran', async ({ explorer, page }) => {
   await expect(page.getByRole('button', { name: 'LatestForecast', exact: true })).toBeVisible();
 });
 
+test('where web push is not set up, nobody is offered it', async ({ explorer }) => {
+  await explorer.bell.click();
+  await expect(explorer.inbox.getByRole('button', { name: 'Mark all read' })).toBeVisible();
+  await expect(explorer.inbox.getByRole('switch')).toBeHidden();
+});
+
 test('without units the gallery says how to get some', async ({ explorer, page }) => {
-  const nothing = { data: { plants: { nodes: [] }, lastPlant: { nodes: [] }, providers: { nodes: [] } } };
+  const none = { nodes: [] };
+  const nothing = {
+    data: { viewer: { user: 'local' }, channels: [], plants: none, lastPlant: none, providers: none },
+  };
   await page.route('/graphql', (route) =>
     route.request().postData()?.includes('GallerySamples') ? route.fulfill({ json: nothing }) : route.fallback(),
   );
@@ -132,6 +149,16 @@ test('without units the gallery says how to get some', async ({ explorer, page }
   await explorer.openEntry('Latest forecast');
   await expect.poll(() => explorer.text('variables')).toContain('"plant:1"');
 });
+
+/** Sends notifications until one is told: nobody says when a subscription has begun. */
+async function notify(page: Page) {
+  const query =
+    'mutation { sendNotification(input: { to: { users: ["local"] }, title: "News" }) { notificationId } }';
+  await expect(async () => {
+    await page.request.post('/graphql', { data: { query } });
+    await expect.poll(() => new Explorer(page).response(), { timeout: 1_000 }).toBeDefined();
+  }).toPass();
+}
 
 /** Waits for an answer, which must be without errors and without a null at its top. */
 async function expectData(explorer: Explorer) {

@@ -1,6 +1,6 @@
 // The explorer page as the tests see it.
-import { test as base, expect, type Page } from '@playwright/test';
-import { withDemoServer } from './demo-server';
+import { test as base, type BrowserContext, expect, type Page } from '@playwright/test';
+import { withDemoServer } from './server';
 
 export { expect };
 
@@ -25,32 +25,46 @@ export const test = base.extend<{ explorer: Explorer }, { serverUrl: string }>({
 
   baseURL: async ({ serverUrl }, use) => use(serverUrl),
 
-  explorer: async ({ page, serverUrl }, use) => {
-    const complaints: string[] = [];
-    page.on('console', (message) => {
-      if (['error', 'warning'].includes(message.type())) {
-        complaints.push(`console ${message.type()}: ${message.text()}`);
-      }
-    });
-    page.on('pageerror', (error) => complaints.push(`page error: ${error.stack}`));
-    const { host } = new URL(serverUrl);
-    const expectOwnHost = (request: { url(): string }) => {
-      const url = new URL(request.url());
-      if (!['data:', 'blob:'].includes(url.protocol) && url.host !== host) {
-        complaints.push(`request to another host: ${url}`);
-      }
-    };
-    page.on('request', expectOwnHost);
-    page.on('websocket', expectOwnHost);
-
+  explorer: async ({ context, page, baseURL }, use) => {
+    const complaints = complaintsOf(context, page, baseURL!);
     await page.goto('/');
     const explorer = new Explorer(page);
-    await expect.poll(() => explorer.text('operation')).toContain('query LatestForecast');
+    await explorer.isReady();
     await use(explorer);
 
-    expect(complaints).toEqual([]);
+    expect(complaints.map(({ text }) => text)).toEqual([]);
   },
 });
+
+export interface Complaint {
+  text: string;
+  /** Of a message on the console: what it is about. */
+  url?: string;
+}
+
+/** What must not be heard of the pages and workers of a browser. */
+export function complaintsOf(context: BrowserContext, page: Page, serverUrl: string): Complaint[] {
+  const complaints: Complaint[] = [];
+  context.on('console', (message) => {
+    if (['error', 'warning'].includes(message.type())) {
+      complaints.push({ text: `console ${message.type()}: ${message.text()}`, url: message.location().url });
+    }
+  });
+  context.on('weberror', (webError) => {
+    complaints.push({ text: `page error: ${webError.error().stack}` });
+  });
+  const { host } = new URL(serverUrl);
+  const expectOwnHost = (request: { url(): string }) => {
+    const url = new URL(request.url());
+    if (!['data:', 'blob:'].includes(url.protocol) && url.host !== host) {
+      complaints.push({ text: `request to another host: ${url}` });
+    }
+  };
+  context.on('request', expectOwnHost);
+  page.on('websocket', expectOwnHost);
+  context.on('page', (opened) => opened.on('websocket', expectOwnHost));
+  return complaints;
+}
 
 const FILES = {
   operation: 'operation.graphql',
@@ -62,11 +76,22 @@ const FILES = {
 export class Explorer {
   readonly gallery;
   readonly tabs;
+  readonly bell;
+  readonly inbox;
 
   constructor(readonly page: Page) {
     this.gallery = page.getByRole('region', { name: 'Gallery' });
     // A tab holds its title and a button that closes it.
     this.tabs = page.getByRole('tab').locator('[aria-controls]');
+    this.bell = page.getByRole('button', { name: /^Notifications/ });
+    this.inbox = page.getByRole('dialog', { name: 'Notifications' });
+  }
+
+  /** Until it is, its own socket could be taken for one that a test waits for. */
+  async isReady() {
+    // The editor is megabytes of script, and the machine may have other things to do.
+    await expect.poll(() => this.text('operation'), { timeout: 20_000 }).toContain('query LatestForecast');
+    await expect(this.bell).toBeVisible();
   }
 
   /** What an editor holds: the page itself shows only the lines in view. */

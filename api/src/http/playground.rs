@@ -34,6 +34,9 @@ pub(super) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
             "/favicon.svg",
             get(|headers| async { file("favicon.svg", headers) }),
         )
+        // At the root, since a service worker is for what lies beside and below it;
+        // without a hash, since browsers know it by its address.
+        .route("/sw.js", get(|headers| async { file("sw.js", headers) }))
         .route("/assets/{*path}", get(asset))
         .layer(CompressionLayer::new())
         .layer(map_response(secured))

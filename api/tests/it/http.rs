@@ -523,6 +523,12 @@ async fn the_page_comes_out_of_the_binary_and_stays_fresh() {
     assert_eq!(script.status(), 200);
     assert!(header(&script, "cache-control").contains("immutable"));
     assert!(header(&script, "content-type").starts_with("text/javascript"));
+    // Browsers look at its address for a newer one, and nowhere else.
+    let worker = get("/sw.js", None).await.unwrap();
+    assert_eq!(worker.status(), 200);
+    assert_eq!(header(&worker, "cache-control"), "no-cache");
+    assert!(header(&worker, "content-type").starts_with("text/javascript"));
+    assert!(header(&worker, "content-security-policy").contains("default-src 'none'"));
     for nothing in ["/assets/none.js", "/assets/../index.html", "/index.htm"] {
         assert_eq!(get(nothing, None).await.unwrap().status(), 404, "{nothing}");
     }

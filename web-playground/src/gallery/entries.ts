@@ -5,6 +5,8 @@ import knownThenAndNow from './operations/known-then-and-now.graphql?raw';
 import latestForecast from './operations/latest-forecast.graphql?raw';
 import liveCurve from './operations/live-curve.graphql?raw';
 import liveDifferences from './operations/live-differences.graphql?raw';
+import myNotifications from './operations/my-notifications.graphql?raw';
+import notify from './operations/notify.graphql?raw';
 import oneRun from './operations/one-run.graphql?raw';
 import portfolio from './operations/portfolio.graphql?raw';
 import providers from './operations/providers.graphql?raw';
@@ -106,6 +108,22 @@ export const GROUPS: { title: string; entries: Entry[] }[] = [
           ],
         }),
       },
+      {
+        title: 'Notify yourself',
+        explanation: 'Look at the bell, in this and any other tab.',
+        document: notify,
+        variables: ({ user, channels }) => ({
+          notification: {
+            to: { users: [user] },
+            title: 'Less wind at noon',
+            body: 'The forecast for 12:00 fell by 14 MWh.',
+            severity: 'WARNING',
+            category: 'explorer',
+            link: '/',
+            channels,
+          },
+        }),
+      },
     ],
   },
   {
@@ -134,6 +152,12 @@ export const GROUPS: { title: string; entries: Entry[] }[] = [
         explanation: 'Changes of everything, for other systems.',
         document: rawFeed,
         variables: () => ({ entities: null }),
+      },
+      {
+        title: 'Your notifications',
+        explanation: 'They arrive, are read, or go, on whatever device.',
+        document: myNotifications,
+        variables: () => ({ after: null }),
       },
     ],
   },

@@ -1,5 +1,6 @@
 // The gallery speaks of the server's own units and providers, so that whatever
 // is opened runs at once.
+import { parseHeaders } from '../headers';
 import samplesDocument from './samples.graphql?raw';
 import seriesAtHandDocument from './series-at-hand.graphql?raw';
 import { hoursFromNow } from './time';
@@ -12,6 +13,10 @@ export interface Samples {
   portfolio: string[];
   /** A key that no plant has. */
   newPlant: string;
+  /** The key of the user who asks. */
+  user: string;
+  /** How they can be notified here, besides what leads elsewhere. */
+  channels: string[];
   /** What to know before the entries are of use. */
   missing: 'nothing' | 'units' | 'values' | 'answer' | 'caller';
 }
@@ -30,6 +35,8 @@ const PLACEHOLDER: Samples = {
   runId: 'the id of a run',
   portfolio: ['plant:1', 'plant:2'],
   newPlant: 'plant:1',
+  user: 'the key of a user',
+  channels: ['IN_APP'],
   missing: 'units',
 };
 
@@ -51,15 +58,18 @@ export function samplesFor(headers: string | null | undefined): Promise<Samples>
 
 class NotLetIn extends Error {}
 
-/** Of what the headers editor holds, which need not be JSON at the moment. */
 function authorizationOf(headers: string | null | undefined): string {
-  try {
-    const fields = Object.entries(JSON.parse(headers || '{}') as Record<string, unknown>);
-    const value = fields.find(([name]) => name.toLowerCase() === 'authorization')?.[1];
-    return typeof value === 'string' ? value : '';
-  } catch {
-    return '';
-  }
+  const fields = Object.entries(parseHeaders(headers) ?? {});
+  const value = fields.find(([name]) => name.toLowerCase() === 'authorization')?.[1];
+  return typeof value === 'string' ? value : '';
+}
+
+interface Reference {
+  viewer: { user: string };
+  channels: string[];
+  plants: Keys;
+  lastPlant: Keys;
+  providers: Keys;
 }
 
 interface Keys {
@@ -67,7 +77,11 @@ interface Keys {
 }
 
 async function loadSamples(authorization: string): Promise<Samples> {
-  const reference = await query<{ plants: Keys; lastPlant: Keys; providers: Keys }>(authorization, samplesDocument);
+  const reference = await query<Reference>(authorization, samplesDocument);
+  const viewer = {
+    user: reference.viewer.user,
+    channels: reference.channels.filter((channel) => ['IN_APP', 'WEB_PUSH'].includes(channel)),
+  };
   const plants = reference.plants.nodes.map(({ key }) => key);
   const providers = reference.providers.nodes
     .map(({ key }) => key)
@@ -77,7 +91,7 @@ async function loadSamples(authorization: string): Promise<Samples> {
   const [firstPlant] = plants;
   const lastPlant = reference.lastPlant.nodes[0]?.key;
   if (!firstPlant || !lastPlant) {
-    return PLACEHOLDER;
+    return { ...PLACEHOLDER, ...viewer };
   }
 
   const candidates: Series[] = providers.flatMap((provider) =>
@@ -93,6 +107,7 @@ async function loadSamples(authorization: string): Promise<Samples> {
     provider: providers[0] ?? EXPLORER_PROVIDER,
   };
   return {
+    ...viewer,
     series,
     runId: known?.runId ?? PLACEHOLDER.runId,
     portfolio: plants,
