@@ -91,6 +91,9 @@ struct Attempted {
     _on_wire: Option<Arc<OwnedSemaphorePermit>>,
 }
 
+/// A lease by its name, and what it has taken.
+type Taken = (Arc<str>, Result<Leased, DbErr>);
+
 /// What is going on.
 #[derive(Default)]
 struct Going {
@@ -99,7 +102,7 @@ struct Going {
     under_way: HashMap<Arc<str>, usize>,
     /// What came of attempts and is not written yet.
     results: Vec<Attempted>,
-    leasing: Option<BoxFuture<'static, (Arc<str>, Result<Leased, DbErr>)>>,
+    leasing: Option<BoxFuture<'static, Taken>>,
     settling: Option<BoxFuture<'static, Vec<Attempted>>>,
     keeping: Option<BoxFuture<'static, ()>>,
 }
@@ -194,7 +197,7 @@ impl Worker {
         }
     }
 
-    fn lease(&mut self) -> BoxFuture<'static, (Arc<str>, Result<Leased, DbErr>)> {
+    fn lease(&mut self) -> BoxFuture<'static, Taken> {
         self.leases += 1;
         let name: Arc<str> = format!("{}.{}", self.name, self.leases).into();
         let (db, channel, length) = (self.db.clone(), self.channel, self.lease);

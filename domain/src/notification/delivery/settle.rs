@@ -1,10 +1,13 @@
 //! Writing down what came of attempts.
 
+use std::borrow::Cow;
+
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr};
+use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::DeliveryState;
-use crate::database::{Database, instant, json_list, numbers, sql};
+use crate::database::{Database, instant, json_list, numbers, sql, sqlite_instant};
 use crate::notification::Outcome;
 
 /// What came of one attempt.
@@ -32,31 +35,16 @@ pub async fn settle(
         return Ok(());
     }
     let txn = db.begin().await?;
-    let rows: Vec<(i64, &str, Option<String>, Option<String>, Option<String>)> = settlements
-        .iter()
-        .map(|settlement| {
-            let (state, answer, error) = verdict(settlement);
-            let next = settlement
-                .next_attempt_at
-                .map(crate::database::sqlite_instant);
-            (
-                settlement.delivery_id,
-                state.as_str(),
-                answer.map(shorten),
-                error.map(shorten),
-                next,
-            )
-        })
-        .collect();
+    let rows: Vec<Row<'_>> = settlements.iter().map(Row::new).collect();
     // An instant as text is one for PostgreSQL, too.
     let given = match db.backend() {
         DbBackend::Sqlite => {
-            "(SELECT value ->> 0 AS id, value ->> 1 AS state, value ->> 2 AS answer, value ->> 3 AS error, \
-              value ->> 4 AS next FROM json_each($1))"
+            "(SELECT value ->> 'id' AS id, value ->> 'state' AS state, value ->> 'answer' AS answer, value ->> 'error' AS error, \
+              value ->> 'next' AS next FROM json_each($1))"
         }
         _ => {
-            "(SELECT (value ->> 0)::bigint AS id, value ->> 1 AS state, value ->> 2 AS answer, value ->> 3 AS error, \
-              (value ->> 4)::timestamptz AS next FROM json_array_elements($1::json))"
+            "(SELECT (value ->> 'id')::bigint AS id, value ->> 'state' AS state, value ->> 'answer' AS answer, value ->> 'error' AS error, \
+              (value ->> 'next')::timestamptz AS next FROM json_array_elements($1::json))"
         }
     };
     txn.execute_raw(sql(
@@ -84,25 +72,46 @@ pub async fn settle(
     txn.commit().await
 }
 
-fn verdict(settlement: &Settlement) -> (DeliveryState, Option<&str>, Option<&str>) {
-    match &settlement.outcome {
-        Outcome::Sent { answer } => (DeliveryState::Sent, answer.as_deref(), None),
-        Outcome::Failed { reason, .. } => match settlement.next_attempt_at {
-            Some(_) => (DeliveryState::Failed, None, Some(reason)),
-            None => (DeliveryState::Dead, None, Some(reason)),
-        },
-        Outcome::Rejected { reason } | Outcome::Gone { reason } => {
-            (DeliveryState::Dead, None, Some(reason))
+/// A settlement as the statement takes it.
+#[derive(Serialize)]
+struct Row<'a> {
+    id: i64,
+    state: DeliveryState,
+    answer: Option<Cow<'a, str>>,
+    error: Option<Cow<'a, str>>,
+    next: Option<String>,
+}
+
+impl<'a> Row<'a> {
+    fn new(settlement: &'a Settlement) -> Self {
+        let (state, answer, error) = match &settlement.outcome {
+            Outcome::Sent { answer } => (DeliveryState::Sent, answer.as_deref(), None),
+            Outcome::Failed { reason, .. } if settlement.next_attempt_at.is_some() => {
+                (DeliveryState::Failed, None, Some(reason.as_str()))
+            }
+            Outcome::Failed { reason, .. }
+            | Outcome::Rejected { reason }
+            | Outcome::Gone { reason } => (DeliveryState::Dead, None, Some(reason.as_str())),
+            Outcome::Unknown { reason } => (DeliveryState::Unknown, None, Some(reason.as_str())),
+        };
+        Self {
+            id: settlement.delivery_id,
+            state,
+            answer: answer.map(shorten),
+            error: error.map(shorten),
+            next: settlement.next_attempt_at.map(sqlite_instant),
         }
-        Outcome::Unknown { reason } => (DeliveryState::Unknown, None, Some(reason)),
     }
 }
 
 /// PostgreSQL keeps no NUL.
-fn shorten(text: &str) -> String {
-    let mut kept = text.replace('\0', "");
-    kept.truncate(kept.floor_char_boundary(MOST_TEXT));
-    kept
+fn shorten(text: &str) -> Cow<'_, str> {
+    let text = &text[..text.floor_char_boundary(MOST_TEXT)];
+    if text.contains('\0') {
+        text.replace('\0', "").into()
+    } else {
+        text.into()
+    }
 }
 
 /// Endpoints that are gone get nothing more.
@@ -122,7 +131,7 @@ async fn give_up(
             [
                 settlement.endpoint_id.into(),
                 instant(backend, now),
-                shorten(reason).into(),
+                shorten(reason).into_owned().into(),
             ],
         ))
         .await?;
