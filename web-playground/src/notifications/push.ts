@@ -101,7 +101,7 @@ async function subscribe(publicKey: string): Promise<PushSubscription> {
 
 async function register(connection: Connection, subscription: PushSubscription) {
   const { endpoint, keys } = subscription.toJSON();
-  await connection.ask(registerDocument, { input: { endpoint, p256Dh: keys?.p256dh, auth: keys?.auth } });
+  await connection.ask(registerDocument, { input: { endpoint, p256dh: keys?.p256dh, auth: keys?.auth } });
   localStorage.setItem(REGISTERED, subscription.endpoint);
 }
 
