@@ -292,9 +292,9 @@ impl Channels {
 
 /// No worker takes what its channel could not send; this is for one that would.
 fn not_set_up() -> Outcome {
-    Outcome::Failed {
+    Outcome::Postponed {
         reason: "the channel is not set up on this replica".into(),
-        retry_after: None,
+        after: Duration::from_secs(60),
     }
 }
 

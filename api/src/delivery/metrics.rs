@@ -40,6 +40,7 @@ impl DeliveryMetrics {
         let outcome = match outcome {
             Outcome::Sent { .. } => "SENT",
             Outcome::Failed { .. } => "FAILED",
+            Outcome::Postponed { .. } => "POSTPONED",
             Outcome::Rejected { .. } => "REJECTED",
             Outcome::Gone { .. } => "GONE",
             Outcome::Unknown { .. } => "UNKNOWN",

@@ -140,6 +140,8 @@ impl Worker {
         let mut look_at = Instant::now();
         let mut keep_at = look_at + self.lease / KEPT;
         let mut wait = FIRST_WAIT;
+        // Something may have become due after the look that is under way.
+        let mut look_again = false;
         while !stop.is_cancelled() {
             self.begin_settling(&mut going);
             let has_room = going.leasing.is_none() && going.count() < ENOUGH;
@@ -151,7 +153,7 @@ impl Worker {
                         Ok(leased) => {
                             let due = leased.messages.len() + leased.put_back;
                             look_at = Instant::now();
-                            if due < BATCH {
+                            if due < BATCH && !look_again {
                                 look_at += INTERVAL;
                             }
                             wait = FIRST_WAIT;
@@ -169,11 +171,18 @@ impl Worker {
                     going.settling = None;
                     // A user's next delivery may have waited for this one.
                     if going.forget(&settled) {
+                        look_again = true;
                         look_at = Instant::now();
                     }
                 }
-                () = wake.of(self.channel).notified() => look_at = Instant::now(),
-                () = sleep_until(look_at), if has_room => going.leasing = Some(self.lease()),
+                () = wake.of(self.channel).notified() => {
+                    look_again = true;
+                    look_at = Instant::now();
+                }
+                () = sleep_until(look_at), if has_room => {
+                    look_again = false;
+                    going.leasing = Some(self.lease());
+                }
                 () = sleep_until(keep_at), if going.keeping.is_none() => {
                     keep_at = Instant::now() + self.lease / KEPT;
                     going.keeping = self.keep(going.leases());
@@ -396,9 +405,9 @@ impl Mailing {
         if let Err(error) = delivery::begin(&self.db, &self.lease, &ids, now).await {
             // Unsaid, it must not go: whoever takes over would send it again.
             warn(Channel::Email, &error, "mails could not be begun");
-            let later = || Outcome::Failed {
+            let later = || Outcome::Postponed {
                 reason: "the database could not be told that it is sent".into(),
-                retry_after: None,
+                after: INTERVAL,
             };
             let part = part.into_iter().map(|message| (message, later()));
             return (part.collect(), permit);
@@ -421,7 +430,11 @@ fn attempted(
             retry::next_attempt(channel, message.attempt, *retry_after, &mut rand::rng())
                 .map(|wait| OffsetDateTime::now_utc() + wait)
         }
-        _ => None,
+        Outcome::Postponed { after, .. } => Some(OffsetDateTime::now_utc() + *after),
+        Outcome::Sent { .. }
+        | Outcome::Rejected { .. }
+        | Outcome::Gone { .. }
+        | Outcome::Unknown { .. } => None,
     };
     metrics.attempted(channel, &outcome);
     let settlement = Settlement {

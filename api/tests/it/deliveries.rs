@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 
 use crate::client::{Client, code};
 use crate::notifications::{create_users, data, send};
-use crate::server::{Kind, Process, TestServer, connect, on_both, run_sql};
+use crate::server::{Kind, Process, TestServer, connect, on_both, run_sql, smartpulse};
 use crate::smtp::Smtp;
 use crate::wait::eventually;
 
@@ -31,6 +31,53 @@ on_both!(
     a_killed_server_loses_no_webhook_and_sends_none_as_another,
     a_killed_server_sends_no_mail_twice,
 );
+
+/// What cannot be used is said at the start, with its place.
+#[test]
+fn a_template_that_cannot_be_used_ends_the_start() {
+    let folder = TempDir::new().unwrap();
+    let template = folder.path().join("broken");
+    std::fs::create_dir(&template).unwrap();
+    for (name, text) in [
+        ("template.toml", "default_locale = \"en\"\n"),
+        ("en.subject.txt", "{{ title }}"),
+        ("en.txt", "fine\n{% if title %}"),
+        ("en.html", "<p>fine</p>"),
+    ] {
+        std::fs::write(template.join(name), text).unwrap();
+    }
+    let database = format!("sqlite://{}", folder.path().join("x.db").display());
+    let templates = folder.path().to_str().unwrap();
+    let ended = |more: &[&str]| {
+        let line = [
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--database-url",
+            &database,
+        ];
+        let output = smartpulse(&[&line[..], more].concat());
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let why = ended(&["--mail-templates", templates]);
+    assert!(why.contains("en.txt, line 2"), "{why}");
+    std::fs::write(template.join("en.txt"), "{{ nobody_gives_this }}").unwrap();
+    let why = ended(&["--mail-templates", templates]);
+    assert!(
+        why.contains("en.txt") && why.contains("nobody_gives_this"),
+        "{why}"
+    );
+    let why = ended(&["--smtp-url", "smtp://user:hidden@host"]);
+    assert!(
+        why.contains("--mail-from") && !why.contains("hidden"),
+        "{why}"
+    );
+    let why = ended(&["--web-push-contact", "somebody"]);
+    assert!(why.contains("--web-push-contact"), "{why}");
+    let why = ended(&["--fcm-service-account", "/nowhere.json"]);
+    assert!(why.contains("/nowhere.json"), "{why}");
+}
 
 /// A stand-in for whoever is called: keeps what comes, and answers as it is told.
 struct Receiver {

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::client::{Client, Socket};
+use crate::notifications::{create_users, data, send};
 use crate::redis::Redis;
 use crate::server::{Kind, TestServer, run_sql};
 use crate::wait::{eventually, soon};
@@ -235,6 +236,64 @@ async fn without_redis_everything_still_arrives_and_nothing_twice_after() {
     let written = writer.join_next().await.unwrap().unwrap();
     see(&mut pair, written - seen).await;
     assert_eq!(second.metric(CONTRADICTED).await, 0.0);
+    pair.stop().await;
+}
+
+/// What is sent on one replica is with a subscriber of the other: through Redis,
+/// through the log while it is away, and once when it is back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn notifications_reach_the_other_replica_with_and_without_redis() {
+    let mut redis = Redis::start().await;
+    let pair = Pair::start(&redis, &[]).await;
+    let (first, second) = (pair.first.client.clone(), pair.second.client.clone());
+    create_users(&first, &["ada", "bob"]).await;
+    let changed = "subscription($after: Position) { notificationChanged(after: $after) {
+        kind notification { title } unreadCount } }";
+    let after = second.data("{ position }", Value::Null).await["position"].clone();
+    let init = json!({ "SmartPulse-User": "ada" });
+    let mut ada = second.try_connect(init).await.unwrap();
+    ada.start("1", changed, json!({ "after": after }))
+        .await
+        .unwrap();
+    let mut sent = 0;
+    // To her alone, and to her among others.
+    let mut exchange = async |times: u32| {
+        for _ in 0..times {
+            for users in [&["ada"][..], &["ada", "bob"]] {
+                sent += 1;
+                let title = json!({ "title": format!("number {sent}") });
+                send(&first, users, title).await;
+            }
+            for number in [sent - 1, sent] {
+                let change = soon("a notification", ada.data()).await["notificationChanged"].take();
+                let title = format!("number {number}");
+                assert_eq!(change["kind"], "ARRIVED");
+                assert_eq!(change["notification"]["title"], title, "in order and once");
+            }
+        }
+    };
+    exchange(10).await;
+    let told = second.metric(APPLIED).await;
+    assert!(told > 0.0, "Redis brought some");
+    redis.stop();
+    exchange(3).await;
+    redis.start_again().await;
+    for client in [&first, &second] {
+        is_connected(client).await;
+    }
+    let before = second.metric(APPLIED).await;
+    while second.metric(APPLIED).await <= before {
+        exchange(1).await;
+    }
+    // Nothing more is to come: what the next change tells is the last of all.
+    let mark = "mutation { markAllNotificationsRead { unreadCount } }";
+    data(&first, "ada", mark, Value::Null).await;
+    let change = soon("what was read", ada.data()).await;
+    let change = &change["notificationChanged"];
+    assert_eq!(
+        (&change["kind"], &change["unreadCount"]),
+        (&json!("READ"), &json!(0))
+    );
     pair.stop().await;
 }
 

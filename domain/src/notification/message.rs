@@ -89,6 +89,9 @@ pub enum Outcome {
         reason: String,
         retry_after: Option<Duration>,
     },
+    /// It was not attempted after all, and is due again after that: this does not
+    /// count.
+    Postponed { reason: String, after: Duration },
     /// Nor will it ever: the message is refused.
     Rejected { reason: String },
     /// The endpoint no longer exists: it is not to be used again.

@@ -22,6 +22,7 @@ on_both_databases!(
     an_endpoint_that_is_gone_gets_nothing_more,
     quiet_hours_defer_and_do_not_count,
     what_was_given_up_can_be_tried_again,
+    what_was_not_attempted_after_all_does_not_count,
     replicas_share_the_work,
 );
 
@@ -334,6 +335,27 @@ async fn what_was_given_up_can_be_tried_again(db: TestDb) {
         deliveries(&db, a).await,
         [("EMAIL".into(), "LEASED".into())]
     );
+}
+
+async fn what_was_not_attempted_after_all_does_not_count(db: TestDb) {
+    let [a, ..] = people(&db).await;
+    send(&db, &mail_to(&["a"])).await;
+    let later = NOW + Duration::MINUTE;
+    let postponed = Outcome::Postponed {
+        reason: "the host is left alone".into(),
+        after: StdDuration::from_secs(60),
+    };
+    for (attempt, outcome, state) in [
+        (1, postponed.clone(), "QUEUED"),
+        (1, failed(), "FAILED"),
+        (2, postponed, "FAILED"),
+        (2, sent(), "SENT"),
+    ] {
+        let leased = lease(&db, Channel::Email, "one", later).await;
+        assert_eq!(leased[0].attempt, attempt);
+        settle(&db, "one", &leased[0], outcome, Some(later)).await;
+        assert_eq!(deliveries(&db, a).await, [("EMAIL".into(), state.into())]);
+    }
 }
 
 /// Many workers over one queue: each delivery is had once, and those of a user

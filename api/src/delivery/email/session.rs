@@ -310,7 +310,7 @@ mod tests {
             let text = text.to_owned();
             let kind = match (SendError::Refused { stage, code, text }).outcome() {
                 Outcome::Sent { .. } => "sent",
-                Outcome::Failed { .. } => "failed",
+                Outcome::Failed { .. } | Outcome::Postponed { .. } => "failed",
                 Outcome::Rejected { .. } => "rejected",
                 Outcome::Gone { .. } => "gone",
                 Outcome::Unknown { .. } => "unknown",

@@ -246,7 +246,7 @@ async fn each_message_has_the_outcome_of_its_own() {
 fn kind(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Sent { .. } => "sent",
-        Outcome::Failed { .. } => "failed",
+        Outcome::Failed { .. } | Outcome::Postponed { .. } => "failed",
         Outcome::Rejected { .. } => "rejected",
         Outcome::Gone { .. } => "gone",
         Outcome::Unknown { .. } => "unknown",

@@ -70,9 +70,9 @@ impl From<NoAnswer> for Outcome {
         let reason = chain(&no_answer);
         match no_answer {
             NoAnswer::Address(_) => Self::Rejected { reason },
-            NoAnswer::Open(Open { retry_after }) => Self::Failed {
+            NoAnswer::Open(Open { retry_after }) => Self::Postponed {
                 reason,
-                retry_after: Some(retry_after),
+                after: retry_after,
             },
             NoAnswer::Broken { retry_after, .. } => Self::Failed {
                 reason,

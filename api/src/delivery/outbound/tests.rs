@@ -139,7 +139,7 @@ async fn a_host_that_keeps_failing_is_left_alone() {
     }
     let outcome = Outcome::from(post().await.unwrap_err());
     assert!(
-        matches!(&outcome, Outcome::Failed { retry_after: Some(wait), .. } if !wait.is_zero()),
+        matches!(&outcome, Outcome::Postponed { after, .. } if !after.is_zero()),
         "{outcome:?}"
     );
     assert_eq!(server.received_requests().await.unwrap().len(), 2);

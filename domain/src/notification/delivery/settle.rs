@@ -40,18 +40,21 @@ pub async fn settle(
     let given = match db.backend() {
         DbBackend::Sqlite => {
             "(SELECT value ->> 'id' AS id, value ->> 'state' AS state, value ->> 'answer' AS answer, value ->> 'error' AS error, \
-              value ->> 'next' AS next FROM json_each($1))"
+              value ->> 'next' AS next, value ->> 'uncounted' AS uncounted FROM json_each($1))"
         }
         _ => {
             "(SELECT (value ->> 'id')::bigint AS id, value ->> 'state' AS state, value ->> 'answer' AS answer, value ->> 'error' AS error, \
-              (value ->> 'next')::timestamptz AS next FROM json_array_elements($1::json))"
+              (value ->> 'next')::timestamptz AS next, \
+              (value ->> 'uncounted')::integer AS uncounted FROM json_array_elements($1::json))"
         }
     };
     txn.execute_raw(sql(
         &txn,
         format!(
-            "UPDATE delivery SET state = given.state, answer = coalesce(given.answer, delivery.answer), \
+            "UPDATE delivery SET \
+                 state = CASE WHEN delivery.attempts = given.uncounted THEN 'QUEUED' ELSE given.state END, answer = coalesce(given.answer, delivery.answer), \
                  last_error = given.error, next_attempt_at = coalesce(given.next, next_attempt_at), \
+                 attempts = delivery.attempts - given.uncounted, \
                  finished_at = CASE WHEN given.state = 'FAILED' THEN NULL ELSE {now} END, \
                  leased_by = NULL, leased_until = NULL \
              FROM {given} AS given WHERE delivery.id = given.id AND delivery.state <> 'SENT' \
@@ -80,12 +83,17 @@ struct Row<'a> {
     answer: Option<Cow<'a, str>>,
     error: Option<Cow<'a, str>>,
     next: Option<String>,
+    /// Attempts that do not count.
+    uncounted: i32,
 }
 
 impl<'a> Row<'a> {
     fn new(settlement: &'a Settlement) -> Self {
         let (state, answer, error) = match &settlement.outcome {
             Outcome::Sent { answer } => (DeliveryState::Sent, answer.as_deref(), None),
+            Outcome::Postponed { reason, .. } => {
+                (DeliveryState::Failed, None, Some(reason.as_str()))
+            }
             Outcome::Failed { reason, .. } if settlement.next_attempt_at.is_some() => {
                 (DeliveryState::Failed, None, Some(reason.as_str()))
             }
@@ -100,6 +108,7 @@ impl<'a> Row<'a> {
             answer: answer.map(shorten),
             error: error.map(shorten),
             next: settlement.next_attempt_at.map(sqlite_instant),
+            uncounted: matches!(settlement.outcome, Outcome::Postponed { .. }).into(),
         }
     }
 }
