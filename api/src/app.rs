@@ -23,6 +23,7 @@ use tokio::net::TcpListener;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use crate::alerts;
 use crate::auth::Authenticator;
 use crate::config::{
     DatabaseArgs, DatabaseUrl, RedisUrl, SUBSCRIBER_QUEUE, ServeArgs, UnknownRedis,
@@ -393,6 +394,10 @@ impl App {
         let (log, wake) = (self.log.clone(), self.wake.clone());
         supervisor.start("schedule", move |stop| {
             delivery::run_schedule(log.clone(), wake.clone(), stop)
+        });
+        let (log, wake) = (self.log.clone(), self.wake.clone());
+        supervisor.start("alerts", move |stop| {
+            alerts::run(log.clone(), wake.clone(), stop)
         });
     }
 }

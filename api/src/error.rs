@@ -7,6 +7,7 @@ use std::sync::Arc;
 use async_graphql::{ErrorExtensionValues, Pos, ServerError, Value};
 use domain::Violation;
 use domain::access::AccessError;
+use domain::alert::AlertError;
 use domain::change::Position;
 use domain::forecast::ForecastError;
 use domain::notification::NotificationError;
@@ -239,6 +240,19 @@ impl From<NotificationError> for ApiError {
                 Self::new(ErrorCode::Conflict, message)
             }
             NotificationError::Database(source) => Self::database(source),
+        }
+    }
+}
+
+impl From<AlertError> for ApiError {
+    fn from(error: AlertError) -> Self {
+        let message = error.to_string();
+        match error {
+            AlertError::Invalid(violations) => Self::invalid(message, violations),
+            AlertError::Unknown { path, .. } => Self::unknown(message, path),
+            AlertError::Full(_) => Self::new(ErrorCode::Conflict, message),
+            AlertError::TooMuch(_) => Self::new(ErrorCode::TooComplex, message),
+            AlertError::Database(source) => Self::database(source),
         }
     }
 }

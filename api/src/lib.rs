@@ -3,6 +3,7 @@
 //! This crate alone knows HTTP and GraphQL. [`app`] puts the parts together,
 //! for the binary and for tests alike.
 
+mod alerts;
 mod api_key;
 pub mod app;
 mod auth;

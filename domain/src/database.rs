@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{
-    ConnectOptions, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
-    SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait, Value,
+    AccessMode, ConnectOptions, ConnectionTrait, DatabaseConnection, DatabaseTransaction,
+    DbBackend, DbErr, IsolationLevel, SqliteTransactionMode, Statement, TransactionOptions,
+    TransactionTrait, Value,
 };
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
@@ -102,6 +103,23 @@ impl Database {
             .await
     }
 
+    /// Begins a transaction that only reads, and whose statements all see the
+    /// same state of the database.
+    pub async fn snapshot(&self) -> Result<DatabaseTransaction, DbErr> {
+        let options = match self.backend() {
+            DbBackend::Sqlite => TransactionOptions {
+                sqlite_transaction_mode: Some(SqliteTransactionMode::Deferred),
+                ..Default::default()
+            },
+            _ => TransactionOptions {
+                isolation_level: Some(IsolationLevel::RepeatableRead),
+                access_mode: Some(AccessMode::ReadOnly),
+                ..Default::default()
+            },
+        };
+        self.reader.begin_with_options(options).await
+    }
+
     /// Closes the pools when their connections are back.
     pub async fn close(&self) -> Result<(), DbErr> {
         self.writer.close_by_ref().await?;
@@ -118,6 +136,14 @@ const SQLITE_INSTANT: &[BorrowedFormatItem<'_>] =
 pub fn instant(backend: DbBackend, at: OffsetDateTime) -> Value {
     match backend {
         DbBackend::Sqlite => sqlite_instant(at).into(),
+        _ => at.into(),
+    }
+}
+
+/// The same of an instant that may be absent.
+pub(crate) fn instant_or_null(backend: DbBackend, at: Option<OffsetDateTime>) -> Value {
+    match backend {
+        DbBackend::Sqlite => at.map(sqlite_instant).into(),
         _ => at.into(),
     }
 }

@@ -5,6 +5,7 @@
 //! that triggers write in the same transaction, so nothing here publishes.
 
 pub mod access;
+pub mod alert;
 pub mod cache;
 pub mod change;
 pub mod database;

@@ -4,6 +4,9 @@
 //! `domain::database`, because SQLite keeps them as text of a fixed width;
 //! rows with instants are therefore written there, and read through these.
 
+pub mod alert_cursor;
+pub mod alert_rule;
+pub mod alert_state;
 pub mod api_key;
 pub mod change;
 pub mod delivery;

@@ -3,10 +3,10 @@
 #![cfg(test)]
 
 use entities::{
-    api_key, change, delivery, endpoint, forecast_curve, forecast_run, idempotency_key,
-    notification, notification_attachment, notification_preference, notification_recipient,
-    notification_throttle, provider, series, server_secret, tick, topic_subscription, unit,
-    unit_capacity, user_account, user_group, user_group_member,
+    alert_cursor, alert_rule, alert_state, api_key, change, delivery, endpoint, forecast_curve,
+    forecast_run, idempotency_key, notification, notification_attachment, notification_preference,
+    notification_recipient, notification_throttle, provider, series, server_secret, tick,
+    topic_subscription, unit, unit_capacity, user_account, user_group, user_group_member,
 };
 use migration::testing::TestDatabase;
 use sea_orm::{ConnectionTrait, Database, DbBackend, EntityTrait};
@@ -41,6 +41,11 @@ async fn every_entity_selects(database: TestDatabase) {
         "INSERT INTO notification_recipient (notification_id, user_id, arrived_at) VALUES (1, 1, '2024-01-01T00:00:00.000000Z')",
         "INSERT INTO delivery (notification_id, user_id, channel, endpoint_id, state, next_attempt_at, created_at) \
          VALUES (1, 1, 'EMAIL', 1, 'QUEUED', '2024-01-01T00:00:00.000000Z', '2024-01-01T00:00:00.000000Z')",
+        "INSERT INTO alert_rule (owner_id, name, unit_id, provider_id, resolution, kind, parameters, recipients, channels, \
+         severity, muted_until, since_epoch, since_position, created_at, updated_at) \
+         VALUES (1, 'R', 1, 1, 'PT1H', 'LATE', '{}', '{}', '[]', 'INFO', '2024-01-01T00:00:00.000000Z', 1, 0, \
+         '2024-01-01T00:00:00.000000Z', '2024-01-01T00:00:00.000000Z')",
+        "INSERT INTO alert_state VALUES (1, '{}', 1, '2024-01-01T00:00:00.000000Z', 2.5)",
     ] {
         let blob = match db.get_database_backend() {
             DbBackend::Postgres => "bytea",
@@ -82,6 +87,7 @@ async fn every_entity_selects(database: TestDatabase) {
     one_of_each!(
         user_group user_group_member topic_subscription notification_preference notification_throttle
         endpoint notification notification_attachment notification_recipient delivery server_secret
+        alert_rule alert_state alert_cursor
     );
     let users = user_account::Entity::find().all(&db).await.unwrap();
     assert_eq!(users[0].unread_count, 1, "by a trigger");

@@ -10,6 +10,7 @@ mod m20261121_000002_change_log;
 mod m20261121_000003_forecast;
 mod m20261121_000004_api_key;
 mod m20261121_000005_notification;
+mod m20261121_000006_alert;
 mod script;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -30,6 +31,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000003_forecast::Migration),
             Box::new(m20261121_000004_api_key::Migration),
             Box::new(m20261121_000005_notification::Migration),
+            Box::new(m20261121_000006_alert::Migration),
         ]
     }
 }

@@ -1,6 +1,7 @@
 //! The GraphQL schema, one file a root, one a topic of types; and the executor,
 //! which carries out operations for every transport.
 
+mod alert;
 pub(crate) mod document;
 pub(crate) mod executor;
 mod feed;
@@ -26,6 +27,7 @@ use crate::auth::Keys;
 use crate::delivery::{Channels, Wake};
 use crate::error::ApiError;
 use crate::viewer::Viewer;
+use alert::{AlertMutation, AlertQuery};
 use mutation::ForecastMutation;
 use notification::{NotificationMutation, NotificationQuery, NotificationSubscription};
 use query::ForecastQuery;
@@ -48,12 +50,12 @@ pub struct Limits {
 
 /// What can be asked.
 #[derive(MergedObject)]
-pub(crate) struct Query(ForecastQuery, NotificationQuery);
+pub(crate) struct Query(ForecastQuery, NotificationQuery, AlertQuery);
 
 /// What can be changed. What has a position answers when the change has it and
 /// this replica has applied it: a read after it includes it.
 #[derive(MergedObject)]
-pub(crate) struct Mutation(ForecastMutation, NotificationMutation);
+pub(crate) struct Mutation(ForecastMutation, NotificationMutation, AlertMutation);
 
 /// What can be followed. Each payload has `extensions.position`, from where a
 /// subscription can be resumed, `extensions.committedAt`, when the newest change
@@ -65,8 +67,8 @@ pub(crate) type SmartPulseSchema = Schema<Query, Mutation, Subscription>;
 
 /// The schema without anything behind it.
 fn build() -> SchemaBuilder<Query, Mutation, Subscription> {
-    let query = Query(ForecastQuery, NotificationQuery);
-    let mutation = Mutation(ForecastMutation, NotificationMutation);
+    let query = Query(ForecastQuery, NotificationQuery, AlertQuery);
+    let mutation = Mutation(ForecastMutation, NotificationMutation, AlertMutation);
     let subscription = Subscription(ForecastSubscription, NotificationSubscription);
     Schema::build(query, mutation, subscription)
         .override_output_type_description::<query::Units>("Units, a page of them.")
@@ -77,6 +79,7 @@ fn build() -> SchemaBuilder<Query, Mutation, Subscription> {
         )
         .override_output_type_description::<notification::Deliveries>("Deliveries, a page of them.")
         .override_output_type_description::<notification::Users>("Users, a page of them.")
+        .override_output_type_description::<alert::AlertRules>("Alert rules, a page of them.")
 }
 
 /// The schema over a running change log.

@@ -39,11 +39,11 @@ fn token(claims: Value) -> String {
 }
 
 /// A token of somebody with these roles.
-fn token_of(user: &str, roles: &[&str]) -> String {
+pub(crate) fn token_of(user: &str, roles: &[&str]) -> String {
     token(json!({ "sub": user, "roles": roles, "exp": now() + 600 }))
 }
 
-async fn required(kind: Kind, more: &[&str]) -> (TestDatabase, TestServer) {
+pub(crate) async fn required(kind: Kind, more: &[&str]) -> (TestDatabase, TestServer) {
     let database = kind.database().await;
     let options = [&["--auth-jwt-secret", SECRET], more].concat();
     let server = TestServer::start_with(database.url(), &options).await;
@@ -70,12 +70,12 @@ async fn asked(
     (status, challenge, response.json().await.unwrap())
 }
 
-async fn answer(client: &Client, bearer: &str, query: &str, variables: Value) -> Value {
+pub(crate) async fn answer(client: &Client, bearer: &str, query: &str, variables: Value) -> Value {
     asked(client, Some(bearer), query, variables).await.2
 }
 
 /// The data of an answer that must have no errors.
-async fn data(client: &Client, bearer: &str, query: &str, variables: Value) -> Value {
+pub(crate) async fn data(client: &Client, bearer: &str, query: &str, variables: Value) -> Value {
     let mut answer = answer(client, bearer, query, variables).await;
     assert_eq!(answer["errors"], Value::Null, "{answer}");
     answer["data"].take()

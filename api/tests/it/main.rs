@@ -2,6 +2,7 @@
 //! processes.
 #![cfg(test)]
 
+mod alert;
 mod auth;
 mod checker;
 mod cli;

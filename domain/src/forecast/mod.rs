@@ -21,6 +21,7 @@ pub use resolution::{ParseResolutionError, Resolution};
 pub use save::{NewRun, RunValues, SaveRequest, Saved, Written, save, write};
 pub use series::SeriesKey;
 pub use store::{DayHistory, RunDay, run, written};
+pub(crate) use store::{decode as decode_version, newest_first};
 pub use view::{DayKey, Forecasts, ForecastsSettings, View};
 
 use std::sync::Arc;

@@ -46,24 +46,42 @@ pub(super) async fn latest(
         .iter()
         .map(|key| Overlay::new(key.resolution))
         .collect();
+    newest_first(db, keys, |i, versions| {
+        for version in &versions {
+            overlays[i].lay(version, |_| true);
+        }
+        !overlays[i].is_complete()
+    })
+    .await?;
+    Ok(overlays.into_iter().map(Overlay::finish).collect())
+}
+
+/// Reads the versions of each day, newest first, a few at a time. `take` gets
+/// them with the place of their key, and says whether it wants older ones.
+pub(crate) async fn newest_first(
+    db: &impl ConnectionTrait,
+    keys: &[DayKey],
+    mut take: impl FnMut(usize, Vec<Version>) -> bool,
+) -> Result<(), DbErr> {
     let mut open: Vec<(usize, Source)> = (0..keys.len()).map(|i| (i, newest())).collect();
     let mut look = FIRST_LOOK;
     while !open.is_empty() {
-        let rows = read_below(db, keys, &open, Some(look)).await?;
-        let mut read = vec![(0, newest()); open.len()];
-        for (place, version) in &rows {
-            overlays[open[*place].0].lay(version, |_| true);
-            read[*place] = (read[*place].0 + 1, version.source);
+        let mut read: Vec<Vec<Version>> = open.iter().map(|_| Vec::new()).collect();
+        for (place, version) in read_below(db, keys, &open, Some(look)).await? {
+            read[place].push(version);
         }
         open = open
             .iter()
             .zip(read)
-            .filter(|((i, _), (count, _))| *count == look && !overlays[*i].is_complete())
-            .map(|((i, _), (_, last))| (*i, last))
+            .filter_map(|((i, _), versions)| {
+                let last = versions.last()?.source;
+                let is_all = (versions.len() as u64) < look;
+                (take(*i, versions) && !is_all).then_some((*i, last))
+            })
             .collect();
         look = (look * LOOK_GROWTH).min(256);
     }
-    Ok(overlays.into_iter().map(Overlay::finish).collect())
+    Ok(())
 }
 
 /// Every version of each day.
@@ -240,7 +258,7 @@ pub async fn run(db: &impl ConnectionTrait, id: i64) -> Result<Option<Run>, DbEr
     }))
 }
 
-fn decode(row: &QueryResult) -> Result<Version, DbErr> {
+pub(crate) fn decode(row: &QueryResult) -> Result<Version, DbErr> {
     let values: String = row.try_get("", "mwh")?;
     let values: Vec<Option<f64>> =
         serde_json::from_str(&values).map_err(|error| DbErr::Json(error.to_string()))?;

@@ -37,6 +37,7 @@ pub use severity::{ParseSeverityError, Severity};
 pub use user::{
     GroupUpsert, User, UserUpsert, ensure_user, topics, upsert_groups, upsert_users, user, users,
 };
+pub(crate) use user::{fault_of_key, require_keys};
 pub use withdraw::{expire_due, forget_throttles, prune, revoke};
 pub use written::{NotificationChange, Written, written};
 

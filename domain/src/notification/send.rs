@@ -14,7 +14,8 @@ use crate::database::{Database, instant, json_list, sql, texts};
 use crate::idempotency;
 
 /// Whom a notification is for: everybody who is in any of these, once.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Target {
     /// Keys of users.
     pub users: Vec<String>,

@@ -145,7 +145,7 @@ pub async fn ensure_user(db: &Database, key: &str) -> Result<i64, DbErr> {
 }
 
 /// What is wrong with a key of a user, a group or a topic, if anything is.
-pub(super) fn fault_of_key(key: &str) -> Option<&'static str> {
+pub(crate) fn fault_of_key(key: &str) -> Option<&'static str> {
     let fits = (1..=200).contains(&key.chars().count()) && !key.contains(char::is_control);
     (!fits).then_some("a key has 1 to 200 characters, no control characters")
 }
@@ -364,7 +364,7 @@ async fn write_group(
 }
 
 /// An error that names the first of `keys` that `table` does not have.
-pub(super) async fn require_keys(
+pub(crate) async fn require_keys(
     txn: &DatabaseTransaction,
     table: &str,
     what: &str,

@@ -5,6 +5,7 @@
 #![cfg(test)]
 
 mod access;
+mod alert;
 mod allocation;
 mod change_log;
 mod coalescing;

@@ -1,6 +1,7 @@
 //! GraphQL types over domain values.
 
 pub(super) mod access;
+pub(super) mod alert;
 pub(super) mod change;
 pub(super) mod delivery;
 pub(super) mod forecast;

@@ -201,6 +201,16 @@ pub(crate) struct NotificationTarget {
     topics: Vec<String>,
 }
 
+impl From<NotificationTarget> for Target {
+    fn from(target: NotificationTarget) -> Self {
+        Self {
+            users: target.users,
+            groups: target.groups,
+            topics: target.topics,
+        }
+    }
+}
+
 /// Of one group a user gets no more over channels other than `IN_APP` than one in
 /// an interval. What is critical passes.
 #[derive(InputObject)]
@@ -283,11 +293,7 @@ impl SendNotificationInput {
         }
         let object = |json: Option<Json<Map<String, Value>>>| json.map(|Json(map)| map.into());
         Ok(SendRequest {
-            to: Target {
-                users: self.to.users,
-                groups: self.to.groups,
-                topics: self.to.topics,
-            },
+            to: self.to.into(),
             title: self.title,
             body: self.body,
             severity: self.severity.into(),
