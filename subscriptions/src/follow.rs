@@ -1,10 +1,11 @@
 //! Following changes: past ones from memory or the log, new ones from the hub,
 //! without a seam.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::change::{self, Change, PAGE, Position, Subject};
+use domain::change::{self, Change, Operation, PAGE, Position, Subject};
 use domain::forecast::ForecastError;
 use futures_util::stream::BoxStream;
 use sea_orm::DbErr;
@@ -47,12 +48,35 @@ pub(crate) fn follow(
     admits: impl Admit,
     span: Span,
 ) -> BoxStream<'static, Result<Arc<Event>, StreamError>> {
+    start(log, topics, admits, None, span)
+}
+
+/// [`follow`] for one user: of past changes of notifications only what they see
+/// is read, not all recipients. `admits` admits no change of other users alone.
+pub(crate) fn follow_for(
+    user_id: i64,
+    log: &ChangeLog,
+    topics: &[Topic],
+    admits: impl Admit,
+    span: Span,
+) -> BoxStream<'static, Result<Arc<Event>, StreamError>> {
+    start(log, topics, admits, Some(user_id), span)
+}
+
+fn start(
+    log: &ChangeLog,
+    topics: &[Topic],
+    admits: impl Admit,
+    for_user: Option<i64>,
+    span: Span,
+) -> BoxStream<'static, Result<Arc<Event>, StreamError>> {
     match span {
         Span::Live => {
             let subscriber = log.hub().join(topics.to_vec());
-            Box::pin(live(log.clone(), topics.to_vec(), subscriber, admits))
+            let topics = topics.to_vec();
+            Box::pin(live(log.clone(), topics, subscriber, admits, for_user))
         }
-        Span::Past { after, until } => Box::pin(past(log.clone(), admits, after, until)),
+        Span::Past { after, until } => Box::pin(past(log.clone(), admits, for_user, after, until)),
     }
 }
 
@@ -61,6 +85,7 @@ fn live(
     topics: Vec<Topic>,
     mut subscriber: Subscriber,
     admits: impl Admit,
+    for_user: Option<i64>,
 ) -> impl Stream<Item = Result<Arc<Event>, StreamError>> + Send + 'static {
     async_stream::try_stream! {
         let mut last = subscriber.joined_at();
@@ -87,7 +112,7 @@ fn live(
                 }
                 received = subscriber.try_recv();
             }
-            read_written(&log, &batch).await?;
+            read_shared(&log, &batch).await?;
             for event in batch {
                 yield event;
             }
@@ -98,7 +123,8 @@ fn live(
                     // Joined first: what is published from here on waits in the queue.
                     subscriber = log.hub().join(topics.clone());
                     let joined = subscriber.joined_at();
-                    let mut missed = Box::pin(past(log.clone(), admits.clone(), last, joined));
+                    let missed = past(log.clone(), admits.clone(), for_user, last, joined);
+                    let mut missed = Box::pin(missed);
                     while let Some(event) = missed.next().await {
                         yield event?;
                     }
@@ -114,6 +140,7 @@ fn live(
 fn past(
     log: ChangeLog,
     admits: impl Admit,
+    for_user: Option<i64>,
     after: Position,
     until: Position,
 ) -> impl Stream<Item = Result<Arc<Event>, StreamError>> + Send + 'static {
@@ -129,27 +156,31 @@ fn past(
             }
         }
         let mut last = after;
+        let mut remembered = Vec::new();
         while last.number < until.number {
             let Some(events) = log.hub().recent_after(last) else {
                 break;
             };
-            let mut batch = Vec::new();
             for event in events {
                 last = event.change.position;
                 if last.number <= until.number && admits(&event.change) {
-                    batch.push(event);
-                }
-            }
-            for batch in batch.chunks(BATCH) {
-                read_written(&log, batch).await?;
-                for event in batch {
-                    yield Arc::clone(event);
+                    remembered.push(event);
                 }
             }
         }
+        if let Some(user_id) = for_user {
+            forget_taken_back(&mut remembered, user_id);
+        }
+        for batch in remembered.chunks(BATCH) {
+            read_shared(&log, batch).await?;
+            for event in batch {
+                yield Arc::clone(event);
+            }
+        }
+        drop(remembered);
         if last.number < until.number {
             let (pages, mut read) = mpsc::channel(PAGES_AHEAD);
-            let reader = read_pages(log.clone(), admits, last, until, pages);
+            let reader = read_pages(log.clone(), admits, for_user, last, until, pages);
             // It ends with this stream.
             let mut task = JoinSet::new();
             task.spawn(reader);
@@ -162,6 +193,46 @@ fn past(
                 Err(ForecastError::Aborted)?;
             }
         }
+    }
+}
+
+/// Events that are remembered still say what came and was taken back since: such
+/// are read anew, for the user alone.
+fn forget_taken_back(events: &mut [Arc<Event>], user_id: i64) {
+    let removed: HashSet<Option<i64>> = events
+        .iter()
+        .filter(|event| event.change.operation == Operation::Delete)
+        .filter_map(|event| match &event.change.subject {
+            Subject::Notification(change) => Some(change.notification_id),
+            _ => None,
+        })
+        .collect();
+    for event in events {
+        let (Subject::Notification(change), Operation::Insert) =
+            (&event.change.subject, event.change.operation)
+        else {
+            continue;
+        };
+        // What the user took off the list has no id here: it may be any.
+        if removed.contains(&None) || removed.contains(&change.notification_id) {
+            *event = Arc::new(Event::seen_by(event.change.clone(), Some(user_id)));
+        }
+    }
+}
+
+/// Reads what events wrote that are shared. Others may wait for it, so it goes on
+/// in a task: whoever polls this stream may be held up by a slow client.
+async fn read_shared(log: &ChangeLog, events: &[Arc<Event>]) -> Result<(), StreamError> {
+    if !events.iter().any(|event| event.holds_up_others()) {
+        return Ok(read_written(log, events).await?);
+    }
+    let (log, events) = (log.clone(), events.to_vec());
+    // It ends with the stream, and then the next one reads.
+    let mut task = JoinSet::new();
+    task.spawn(async move { read_written(&log, &events).await });
+    match task.join_next().await {
+        Some(Ok(outcome)) => Ok(outcome?),
+        Some(Err(_)) | None => Err(ForecastError::Aborted.into()),
     }
 }
 
@@ -188,6 +259,7 @@ async fn read_written(log: &ChangeLog, events: &[Arc<Event>]) -> Result<(), DbEr
 async fn read_pages(
     log: ChangeLog,
     admits: impl Admit,
+    for_user: Option<i64>,
     mut last: Position,
     until: Position,
     pages: mpsc::Sender<Result<Vec<Arc<Event>>, StreamError>>,
@@ -198,7 +270,7 @@ async fn read_pages(
         let Ok(turn) = log.readers().acquire().await else {
             return;
         };
-        let outcome = read_page(&log, &admits, &mut last, until, &mut events).await;
+        let outcome = read_page(&log, &admits, for_user, &mut last, until, &mut events).await;
         // What came before a failure, or before all was void, comes all the same.
         let read = read_written(&log, &events).await;
         drop(turn);
@@ -218,6 +290,7 @@ async fn read_pages(
 async fn read_page(
     log: &ChangeLog,
     admits: &impl Admit,
+    for_user: Option<i64>,
     last: &mut Position,
     until: Position,
     events: &mut Vec<Arc<Event>>,
@@ -245,7 +318,7 @@ async fn read_page(
         }
         *last = change.position;
         if admits(&change) {
-            events.push(Arc::new(Event::new(change)));
+            events.push(Arc::new(Event::seen_by(change, for_user)));
         }
     }
     Ok(())

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use tokio_stream::{Stream, StreamExt};
 
 use crate::change_log::ChangeLog;
-use crate::follow::follow;
+use crate::follow::follow_for;
 use crate::hub::{Event, Topic};
 use crate::{Span, StreamError};
 
@@ -29,7 +29,7 @@ pub struct NotificationEvent {
     pub position: Position,
     pub changed_at: OffsetDateTime,
     pub kind: NotificationKind,
-    /// What arrived, if it is still there.
+    /// What arrived, unless it was taken back.
     pub notification: Option<Arc<Notification>>,
     /// Which. Empty when another program removed some: what is listed must be
     /// read anew.
@@ -48,7 +48,7 @@ pub fn notifications(
         Subject::Notification(change) => change.user_id.is_none_or(|whose| whose == user_id),
         _ => false,
     };
-    follow(log, &topics, admits, span)
+    follow_for(user_id, log, &topics, admits, span)
         .filter_map(move |event| event.map(|event| see(&event, user_id)).transpose())
 }
 

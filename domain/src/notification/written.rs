@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use sea_orm::{ConnectionTrait, DbErr};
+use sea_orm::{ConnectionTrait, DbErr, Value};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -27,9 +27,9 @@ pub struct NotificationChange {
 /// What stands behind a change.
 #[derive(Debug, Clone, Default)]
 pub struct Written {
-    /// What came, if it is still there.
+    /// What came, unless it was taken back.
     pub notification: Option<Arc<Notification>>,
-    /// Whom it came to, or was taken from, in order.
+    /// Whom it came to, or was taken from, in order: of those who were asked for.
     recipients: Box<[i64]>,
     /// What a user read or deleted.
     pub ids: Box<[i64]>,
@@ -42,10 +42,12 @@ impl Written {
     }
 }
 
-/// What stands behind each of some changes, in their order.
+/// What stands behind each of some changes, in their order: for all whom they
+/// concern, or as one user sees it, who may be one of very many recipients.
 pub async fn written(
     db: &impl ConnectionTrait,
     changes: &[(&NotificationChange, Operation)],
+    for_user: Option<i64>,
 ) -> Result<Vec<Written>, DbErr> {
     let mut ids: Vec<i64> = changes
         .iter()
@@ -54,34 +56,17 @@ pub async fn written(
     ids.sort_unstable();
     ids.dedup();
     let mut notifications = HashMap::new();
-    let mut recipients: HashMap<i64, Vec<i64>> = HashMap::new();
     if !ids.is_empty() {
-        for notification in by_ids(db, &ids).await? {
+        for notification in by_ids(db, &ids, for_user).await? {
             notifications.insert(notification.id, Arc::new(notification));
         }
-        let shared: Vec<i64> = changes
-            .iter()
-            .filter(|(change, _)| change.user_id.is_none())
-            .filter_map(|(change, _)| change.notification_id)
-            .collect();
-        let rows = db
-            .query_all_raw(sql(
-                db,
-                format!(
-                    "SELECT notification_id, user_id FROM notification_recipient \
-                     WHERE arrived_at IS NOT NULL AND notification_id IN {} ORDER BY user_id",
-                    numbers(db.get_database_backend(), "$1")
-                ),
-                [json_list(&shared)],
-            ))
-            .await?;
-        for row in rows {
-            recipients
-                .entry(row.try_get("", "notification_id")?)
-                .or_default()
-                .push(row.try_get("", "user_id")?);
-        }
     }
+    let shared: Vec<i64> = changes
+        .iter()
+        .filter(|(change, _)| change.user_id.is_none())
+        .filter_map(|(change, _)| change.notification_id)
+        .collect();
+    let recipients = recipients(db, &shared, for_user).await?;
     let mut all = Vec::with_capacity(changes.len());
     for (change, operation) in changes {
         all.push(match (change.notification_id, change.user_id) {
@@ -104,6 +89,42 @@ pub async fn written(
         });
     }
     Ok(all)
+}
+
+/// Whom each of some notifications came to, in order; or which came to one user.
+async fn recipients(
+    db: &impl ConnectionTrait,
+    notification_ids: &[i64],
+    for_user: Option<i64>,
+) -> Result<HashMap<i64, Vec<i64>>, DbErr> {
+    let mut recipients: HashMap<i64, Vec<i64>> = HashMap::new();
+    if notification_ids.is_empty() {
+        return Ok(recipients);
+    }
+    let theirs = match for_user {
+        Some(_) => "AND user_id = $2",
+        None => "",
+    };
+    let rows = db
+        .query_all_raw(sql(
+            db,
+            format!(
+                "SELECT notification_id, user_id FROM notification_recipient \
+                 WHERE arrived_at IS NOT NULL AND notification_id IN {} {theirs} ORDER BY user_id",
+                numbers(db.get_database_backend(), "$1")
+            ),
+            [json_list(notification_ids)]
+                .into_iter()
+                .chain(for_user.map(Value::from)),
+        ))
+        .await?;
+    for row in rows {
+        recipients
+            .entry(row.try_get("", "notification_id")?)
+            .or_default()
+            .push(row.try_get("", "user_id")?);
+    }
+    Ok(recipients)
 }
 
 /// What a user's statement marked; of a removal by another program nothing is known.

@@ -7,21 +7,34 @@ use domain::database::Database;
 use domain::forecast::{self, RunDay};
 use domain::notification::{self, NotificationChange, Written};
 use sea_orm::DbErr;
+use tokio::sync::Semaphore;
 
 /// A change on its way to subscribers, who share what it wrote.
 #[derive(Debug)]
 pub struct Event {
     pub change: Change,
+    /// The one user it is for; of a shared event, none.
+    for_user: Option<i64>,
     written: OnceLock<Vec<RunDay>>,
     notified: OnceLock<Written>,
+    /// One permit: to read what stands behind a change of notifications. Closed
+    /// once that is there.
+    notifying: Semaphore,
 }
 
 impl Event {
     pub fn new(change: Change) -> Self {
+        Self::seen_by(change, None)
+    }
+
+    /// One that is not shared: of notifications it is read what one user sees.
+    pub(crate) fn seen_by(change: Change, for_user: Option<i64>) -> Self {
         Self {
             change,
+            for_user,
             written: OnceLock::new(),
             notified: OnceLock::new(),
+            notifying: Semaphore::new(1),
         }
     }
 
@@ -40,7 +53,13 @@ impl Event {
         self.notified.get()
     }
 
-    /// Reads what some events wrote, those that nobody has read yet, at once.
+    /// Whether others may have to wait for who [reads](Self::read_written) this.
+    pub(crate) fn holds_up_others(&self) -> bool {
+        self.for_user.is_none() && self.unread_notification().is_some()
+    }
+
+    /// Reads what some events wrote, those that nobody has read yet, at once. They
+    /// are in the log's order.
     pub async fn read_written(events: &[Arc<Self>], db: &Database) -> Result<(), DbErr> {
         Self::read_notified(events, db).await?;
         let unread: Vec<(&Arc<Self>, &ForecastChange)> = events
@@ -60,27 +79,50 @@ impl Event {
         Ok(())
     }
 
+    /// A shared notification may have thousands of followers, who all come for it
+    /// at once, and as many recipients: one follower reads for all. Who fails or
+    /// goes away lets the next one try.
     async fn read_notified(events: &[Arc<Self>], db: &Database) -> Result<(), DbErr> {
-        let unread: Vec<(&Arc<Self>, &NotificationChange)> = events
+        let mut unread: Vec<(&Arc<Self>, &NotificationChange)> = events
             .iter()
-            .filter(|event| event.notified.get().is_none())
-            .filter_map(|event| match &event.change.subject {
-                Subject::Notification(change) => Some((event, change)),
-                _ => None,
-            })
+            .filter_map(|event| Some((event, event.unread_notification()?)))
             .collect();
-        if unread.is_empty() {
-            return Ok(());
-        }
-        let changes: Vec<_> = unread
-            .iter()
-            .map(|(event, change)| (*change, event.change.operation))
-            .collect();
-        let written = notification::written(db.reader(), &changes).await?;
-        for ((event, _), written) in unread.iter().zip(written) {
-            event.notified.get_or_init(|| written);
+        while let Some(for_user) = unread.first().map(|(event, _)| event.for_user) {
+            let (alike, others): (Vec<_>, Vec<_>) = unread
+                .into_iter()
+                .partition(|(event, _)| event.for_user == for_user);
+            unread = others;
+            let mut claimed = Vec::with_capacity(alike.len());
+            // All claim in the log's order: two cannot wait for each other.
+            for (event, change) in alike {
+                // Closed is what somebody else has read meanwhile.
+                if let Ok(permit) = event.notifying.acquire().await {
+                    claimed.push((event, change, permit));
+                }
+            }
+            if claimed.is_empty() {
+                continue;
+            }
+            let changes: Vec<_> = claimed
+                .iter()
+                .map(|(event, change, _)| (*change, event.change.operation))
+                .collect();
+            let written = notification::written(db.reader(), &changes, for_user).await?;
+            for ((event, ..), written) in claimed.iter().zip(written) {
+                event.notified.get_or_init(|| written);
+                // Wakes all who wait, at once.
+                event.notifying.close();
+            }
         }
         Ok(())
+    }
+
+    /// What it changed of notifications, if that is still to be read.
+    fn unread_notification(&self) -> Option<&NotificationChange> {
+        match &self.change.subject {
+            Subject::Notification(change) if self.notified.get().is_none() => Some(change),
+            _ => None,
+        }
     }
 
     /// What it changed of forecasts, if it wrote any.
