@@ -8,9 +8,10 @@ use anyhow::Context;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use domain::database::Database;
-use domain::notification::{Channel, Message, Outcome, SendRequest, Severity};
+use domain::notification::{Attachment, Channel, Message, Outcome, SendRequest, Severity};
 use domain::server_secret;
 use lettre::message::Mailbox;
+use lettre::message::header::ContentType;
 use rand::RngExt;
 use serde_json::Value;
 use url::Url;
@@ -25,6 +26,7 @@ use super::outbound::{Outbound, OutboundSettings};
 use super::web_push::{self, WebPush, WebPushSettings};
 use super::webhook::Webhook;
 use crate::error::{ApiError, ErrorCode};
+use crate::supervisor::chain;
 
 /// How notifications leave the server.
 #[derive(Debug, Clone)]
@@ -55,6 +57,9 @@ pub(crate) struct EmailOptions {
     pub(crate) connections: u32,
 }
 
+/// What mails are written with that name no template.
+const PLAIN: &str = "plain";
+
 /// Waits for a mail server's answers.
 const SMTP_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -65,6 +70,7 @@ pub(crate) struct Channels {
 }
 
 struct Inner {
+    public_url: Url,
     templates: Arc<Templates>,
     unsubscribe: UnsubscribeLink,
     outbound: Outbound,
@@ -130,6 +136,7 @@ impl Channels {
         };
         Ok(Self {
             inner: Arc::new(Inner {
+                public_url: settings.public_url.clone(),
                 templates,
                 unsubscribe: UnsubscribeLink::new(key),
                 webhook: Webhook::new(outbound.clone(), breaker.clone()),
@@ -203,18 +210,28 @@ impl Channels {
         for channel in &request.channels {
             self.require(*channel)?;
         }
+        let inner = &self.inner;
         match &request.template {
-            Some(template) => self
-                .inner
+            Some(template) => inner
                 .templates
-                .check(template, request.variables.as_ref())
-                .map_err(ApiError::from),
-            None if request.variables.is_some() => Err(ApiError::violation(
-                "variables",
-                "variables are a template's: name one",
-            )),
-            None => Ok(()),
+                .check(template, request.variables.as_ref())?,
+            None if request.variables.is_some() => {
+                return Err(ApiError::violation(
+                    "variables",
+                    "variables are a template's: name one",
+                ));
+            }
+            None => {}
         }
+        let link = match &request.link {
+            Some(link) => check_link(&inner.public_url, link)?,
+            None => None,
+        };
+        check_media_types(&request.attachments)?;
+        if request.channels.contains(&Channel::Email) {
+            check_mail(&inner.templates, request, link.as_deref())?;
+        }
+        Ok(())
     }
 
     /// A mail as it would be sent to somebody.
@@ -290,6 +307,82 @@ impl Channels {
     }
 }
 
+/// The link as mails have it. Nothing for what is neither an address nor a path:
+/// sending refuses that by itself, with all else that is wrong.
+fn check_link(public_url: &Url, link: &str) -> Result<Option<String>, ApiError> {
+    let address = if link.starts_with('/') {
+        Url::parse(&format!(
+            "{}{link}",
+            public_url.as_str().trim_end_matches('/')
+        ))
+    } else if link.starts_with("https://") || link.starts_with("http://") {
+        Url::parse(link)
+    } else {
+        return Ok(None);
+    };
+    match address {
+        Ok(address) if address.has_host() => Ok(Some(address.into())),
+        Ok(_) | Err(_) => Err(ApiError::violation(
+            "link",
+            "this is not an address with a host, such as https://example.org/units/1",
+        )),
+    }
+}
+
+/// Mails are stricter about them than the rules of sending.
+fn check_media_types(attachments: &[Attachment]) -> Result<(), ApiError> {
+    for (i, attachment) in attachments.iter().enumerate() {
+        if ContentType::parse(&attachment.media_type).is_err() {
+            return Err(ApiError::violation(
+                format!("attachments[{i}].mediaType"),
+                "this is not a media type, such as text/csv",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Writes the mail once in each of its languages: a template that looks into its
+/// variables may find them of another shape, and would then refuse every reader's
+/// mail, long after the sender was told that all is well.
+fn check_mail(
+    templates: &Templates,
+    request: &SendRequest,
+    link: Option<&str>,
+) -> Result<(), ApiError> {
+    let name = request.template.as_deref().unwrap_or(PLAIN);
+    let locales = templates
+        .list()
+        .filter(|info| info.name == name)
+        .flat_map(|info| &info.locales);
+    for locale in locales {
+        let letter = Letter {
+            template: Some(name),
+            locale: Some(locale),
+            user_name: "Ada",
+            title: &request.title,
+            body: &request.body,
+            severity: request.severity,
+            category: &request.category,
+            link,
+            unsubscribe_url: "https://example.org/unsubscribe?token=check",
+            data: request.data.as_ref(),
+            variables: request.variables.as_ref(),
+        };
+        templates.render(&letter).map_err(|error| match error {
+            RenderError::Check(error) => ApiError::from(error),
+            RenderError::Template(_) => {
+                let path = match request.variables {
+                    Some(_) => "variables",
+                    None => "template",
+                };
+                ApiError::violation(path, chain(&error))
+            }
+        })?;
+    }
+    Ok(())
+}
+
 /// No worker takes what its channel could not send; this is for one that would.
 fn not_set_up() -> Outcome {
     Outcome::Postponed {
@@ -346,6 +439,112 @@ impl From<CheckError> for ApiError {
 
 impl From<RenderError> for ApiError {
     fn from(error: RenderError) -> Self {
-        Self::bad_input(crate::supervisor::chain(&error))
+        Self::bad_input(chain(&error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::notification::Target;
+    use serde_json::json;
+
+    use super::*;
+
+    /// That an error is about a value of the input.
+    fn assert_names(error: ApiError, path: &str) {
+        assert_eq!(error.code().as_str(), "BAD_USER_INPUT");
+        let shown = format!("{error:?}");
+        assert!(shown.contains(&format!("path: \"{path}\"")), "{shown}");
+    }
+
+    fn request(template: Option<&str>, variables: Option<Value>) -> SendRequest {
+        SendRequest {
+            to: Target::default(),
+            title: "Less wind".into(),
+            body: "Until 18:00".into(),
+            severity: Severity::Info,
+            category: "general".into(),
+            data: None,
+            link: None,
+            channels: vec![Channel::Email],
+            template: template.map(str::to_owned),
+            variables,
+            attachments: Vec::new(),
+            not_before: None,
+            expires_at: None,
+            throttle: None,
+            idempotency_key: None,
+        }
+    }
+
+    #[test]
+    fn a_link_with_a_host_is_needed() {
+        let app = Url::parse("https://example.com/app/").unwrap();
+        let check = |link: &str| check_link(&app, link);
+        assert_eq!(
+            check("/units/1").unwrap().as_deref(),
+            Some("https://example.com/app/units/1")
+        );
+        assert_eq!(
+            check("http://other.example/y").unwrap().as_deref(),
+            Some("http://other.example/y")
+        );
+        assert_eq!(check("javascript:alert(1)").unwrap(), None);
+        for link in ["https://", "http://?x", "https://a:b/", "https://[::1/x"] {
+            assert_names(check(link).unwrap_err(), "link");
+        }
+    }
+
+    #[test]
+    fn media_types_are_those_of_mails() {
+        let file = |media_type: &str| Attachment {
+            file_name: "curve".into(),
+            media_type: media_type.into(),
+            content: Vec::new(),
+        };
+        check_media_types(&[file("text/csv"), file("application/vnd.a+json")]).unwrap();
+        let error = check_media_types(&[file("text/csv"), file("te(xt/csv")]).unwrap_err();
+        assert_names(error, "attachments[1].mediaType");
+    }
+
+    #[test]
+    fn a_mail_that_could_not_be_written_in_one_of_its_languages_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |template: &str, file: &str, text: &str| {
+            let template = folder.path().join(template);
+            std::fs::create_dir_all(&template).unwrap();
+            std::fs::write(template.join(file), text).unwrap();
+        };
+        for template in ["alert", "chart"] {
+            for locale in ["de", "en"] {
+                for part in ["subject.txt", "txt", "html"] {
+                    write(template, &format!("{locale}.{part}"), "{{ title }}");
+                }
+            }
+        }
+        write(
+            "alert",
+            "template.toml",
+            "default_locale = 'en'\n[variables]\nunit = {}",
+        );
+        write("alert", "de.txt", "{{ unit.name }}");
+        write("chart", "template.toml", "default_locale = 'en'");
+        write("chart", "de.html", "{{ data.chart }}");
+        let templates = Templates::load(Some(folder.path())).unwrap();
+        let check = |request: &SendRequest| check_mail(&templates, request, None);
+
+        check(&request(None, None)).unwrap();
+        let unit = |unit: Value| request(Some("alert"), Some(json!({ "unit": unit })));
+        check(&unit(json!({ "name": "Nord 1" }))).unwrap();
+        assert_names(check(&unit(json!("Nord 1"))).unwrap_err(), "variables");
+        assert_names(
+            check(&request(Some("chart"), None)).unwrap_err(),
+            "template",
+        );
+        let chart = SendRequest {
+            data: Some(json!({ "chart": "a" })),
+            ..request(Some("chart"), None)
+        };
+        check(&chart).unwrap();
     }
 }

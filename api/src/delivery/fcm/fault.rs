@@ -76,7 +76,11 @@ pub(super) fn is_access_refused(answer: &Answer) -> bool {
 pub(super) fn outcome(answer: &Answer) -> Outcome {
     let status = Status::of(answer);
     match status.code() {
-        "UNREGISTERED" | "SENDER_ID_MISMATCH" => answer.gone(),
+        "UNREGISTERED" => answer.gone(),
+        // The token belongs to another project than our account. That may be the
+        // token's fault or the account's, and taking it for the token's would, with
+        // the wrong account's file, disable every device.
+        "SENDER_ID_MISMATCH" => answer.rejected(),
         "INVALID_ARGUMENT" if status.is_about_token() => answer.gone(),
         "INVALID_ARGUMENT" => answer.rejected(),
         _ => match answer.status {

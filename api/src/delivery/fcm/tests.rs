@@ -313,7 +313,7 @@ async fn each_documented_error_has_its_outcome() {
             "SenderId mismatch",
             fcm_error("SENDER_ID_MISMATCH"),
             None,
-            Kind::Gone,
+            Kind::Rejected,
         ),
         (
             400,

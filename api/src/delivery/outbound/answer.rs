@@ -45,11 +45,11 @@ impl Answer {
         }
     }
 
-    /// Whether it is the host that is unwell, rather than our request.
+    /// Whether it is the host that is unwell, rather than our request. 429 does not
+    /// say so: it limits one endpoint or account, and a host such as Google's or
+    /// Slack's has many that are not to wait for it.
     pub(crate) fn is_host_failure(&self) -> bool {
-        self.status.is_server_error()
-            || self.status == StatusCode::TOO_MANY_REQUESTS
-            || self.status == StatusCode::REQUEST_TIMEOUT
+        self.status.is_server_error() || self.status == StatusCode::REQUEST_TIMEOUT
     }
 
     /// Status and body on one line.

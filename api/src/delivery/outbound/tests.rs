@@ -147,15 +147,44 @@ async fn a_host_that_keeps_failing_is_left_alone() {
 }
 
 #[tokio::test]
-async fn refusing_a_request_is_no_failure_of_the_host() {
-    let server = server(ResponseTemplate::new(404)).await;
+async fn only_what_the_host_cannot_do_is_its_failure() {
+    for (status, expect) in [
+        (200_u16, 0),
+        (400, 0),
+        (404, 0),
+        (408, 1),
+        (429, 0),
+        (500, 1),
+        (503, 1),
+    ] {
+        let server = server(ResponseTemplate::new(status)).await;
+        let (outbound, breaker) = (outbound(true), breaker());
+        for _ in 0..2 {
+            let headers = HeaderMap::new();
+            let answer = outbound
+                .post(&breaker, &server.uri(), headers, Vec::new())
+                .await;
+            assert_eq!(answer.unwrap().status.as_u16(), status);
+        }
+        assert_eq!(breaker.open_hosts(), expect, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_rate_limit_fails_one_message_and_leaves_the_host_open() {
+    let limited = ResponseTemplate::new(429).insert_header("retry-after", "7");
+    let server = server(limited).await;
     let (outbound, breaker) = (outbound(true), breaker());
     for _ in 0..5 {
         let headers = HeaderMap::new();
         let answer = outbound
             .post(&breaker, &server.uri(), headers, Vec::new())
             .await;
-        assert_eq!(answer.unwrap().status, StatusCode::NOT_FOUND);
+        let outcome = answer.unwrap().failed();
+        assert!(
+            matches!(&outcome, Outcome::Failed { retry_after: Some(wait), .. } if wait.as_secs() == 7),
+            "{outcome:?}"
+        );
     }
     assert_eq!(breaker.open_hosts(), 0);
 }

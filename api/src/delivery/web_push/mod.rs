@@ -29,7 +29,7 @@ pub(crate) use self::vapid::{VapidError, generate_key};
 use super::breaker::Breaker;
 use super::brief::Brief;
 use super::lifetime::lifetime;
-use super::outbound::{Answer, Outbound};
+use super::outbound::{Answer, NoAnswer, Outbound};
 use crate::supervisor::chain;
 
 const TTL: HeaderName = HeaderName::from_static("ttl");
@@ -126,7 +126,6 @@ impl WebPush {
         let service = Url::parse(&message.endpoint.address).map_err(|_| RequestError::Address)?;
         let body = web_push_native::encrypt(payload(content).into(), &keys.public, &keys.auth)?;
         let headers = HeaderMap::from_iter([
-            (AUTHORIZATION, self.vapid.authorization(&service)?),
             (
                 CONTENT_TYPE,
                 HeaderValue::from_static("application/octet-stream"),
@@ -136,31 +135,58 @@ impl WebPush {
             (URGENCY, HeaderValue::from_static(urgency(content.severity))),
             (TOPIC, HeaderValue::try_from(topic(content))?),
         ]);
-        let sent = self
-            .outbound
-            .post(&self.breaker, service.as_str(), headers, body)
-            .await;
+        let authorization = self.vapid.authorization(&service)?;
+        let sent = self.post(&service, &headers, &authorization, &body).await;
+        let sent = match sent {
+            // A token that is refused before its time is replaced, once.
+            Ok(answer) if is_access_refused(&answer) => {
+                self.vapid.forget(&service, &authorization);
+                let authorization = self.vapid.authorization(&service)?;
+                self.post(&service, &headers, &authorization, &body).await
+            }
+            sent => sent,
+        };
         Ok(match sent {
-            Ok(answer) => self.outcome(&service, &answer),
+            Ok(answer) => outcome(&answer),
             Err(no_answer) => no_answer.into(),
         })
     }
 
-    fn outcome(&self, service: &Url, answer: &Answer) -> Outcome {
-        match answer.status {
-            status if status.is_success() => answer.sent(),
-            StatusCode::NOT_FOUND | StatusCode::GONE => answer.gone(),
-            // Our key is not the one the browser subscribed to, or our clock is off.
-            // Trying again changes neither; and taking it for the end of the
-            // subscription would, with a wrong key configured, delete them all.
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                self.vapid.renew(service);
-                answer.rejected()
-            }
-            // Of other clients' errors the same message would only meet again.
-            status if status.is_client_error() && !answer.is_host_failure() => answer.rejected(),
-            _ => answer.failed(),
-        }
+    async fn post(
+        &self,
+        service: &Url,
+        headers: &HeaderMap,
+        authorization: &HeaderValue,
+        body: &[u8],
+    ) -> Result<Answer, NoAnswer> {
+        let mut headers = headers.clone();
+        headers.insert(AUTHORIZATION, authorization.clone());
+        self.outbound
+            .post(&self.breaker, service.as_str(), headers, body.to_vec())
+            .await
+    }
+}
+
+fn is_access_refused(answer: &Answer) -> bool {
+    matches!(
+        answer.status,
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN
+    )
+}
+
+fn outcome(answer: &Answer) -> Outcome {
+    match answer.status {
+        status if status.is_success() => answer.sent(),
+        StatusCode::NOT_FOUND | StatusCode::GONE => answer.gone(),
+        // Our key is not the one the browser subscribed to, or our clock is off:
+        // whoever runs the server mends that, and the message is as good as before.
+        // Taking it for the end of the subscription would, with a wrong key
+        // configured, delete them all.
+        _ if is_access_refused(answer) => answer.failed(),
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => answer.failed(),
+        // Of other clients' errors the same message would only meet again.
+        status if status.is_client_error() => answer.rejected(),
+        _ => answer.failed(),
     }
 }
 

@@ -300,8 +300,8 @@ async fn each_status_has_its_outcome() {
         (204, sent),
         (302, failed),
         (400, rejected),
-        (401, rejected),
-        (403, rejected),
+        (401, failed),
+        (403, failed),
         (404, gone),
         (408, failed),
         (410, gone),
@@ -317,6 +317,58 @@ async fn each_status_has_its_outcome() {
         let message = message(content(), server.uri(), browser.secret());
         let outcome = web_push.send(&message).await;
         assert!(expect(&outcome), "{status}: {outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_token_is_replaced_once() {
+    for status in [401, 403] {
+        let server = MockServer::start().await;
+        Mock::given(header("authorization", "vapid t=stale"))
+            .respond_with(ResponseTemplate::new(status))
+            .with_priority(1)
+            .mount(&server)
+            .await;
+        Mock::given(method("POST"))
+            .respond_with(ResponseTemplate::new(201))
+            .mount(&server)
+            .await;
+        let (browser, web_push) = (Browser::new(), web_push(breaker()));
+        let service = Url::parse(&server.uri()).unwrap();
+        web_push
+            .vapid
+            .keep(&service, HeaderValue::from_static("vapid t=stale"));
+        let message = message(content(), server.uri(), browser.secret());
+        for _ in 0..2 {
+            let outcome = web_push.send(&message).await;
+            assert!(
+                matches!(outcome, Outcome::Sent { .. }),
+                "{status}: {outcome:?}"
+            );
+        }
+        let requests = server.received_requests().await.unwrap();
+        let [_, second, third] = requests.as_slice() else {
+            panic!("{status}: {requests:?}");
+        };
+        let fresh = header_of(second, "authorization");
+        verify(fresh, web_push.public_key(), &server.uri());
+        assert_eq!(header_of(third, "authorization"), fresh);
+    }
+}
+
+#[tokio::test]
+async fn a_refused_server_tries_each_message_twice_and_then_later() {
+    for status in [401, 403] {
+        let server = service(ResponseTemplate::new(status)).await;
+        let (browser, web_push) = (Browser::new(), web_push(breaker()));
+        let message = message(content(), server.uri(), browser.secret());
+        let outcome = web_push.send(&message).await;
+        assert!(
+            matches!(outcome, Outcome::Failed { .. }),
+            "{status}: {outcome:?}"
+        );
+        let requests = server.received_requests().await.unwrap();
+        assert_eq!(requests.len(), 2, "{status}");
     }
 }
 

@@ -84,10 +84,20 @@ impl Vapid {
         Ok(header)
     }
 
-    /// Makes the next message to a service bring a new token.
-    pub(super) fn renew(&self, service: &Url) {
+    /// Forgets a token that a service refused, unless it has been replaced already:
+    /// of many messages that meet the same refusal, one brings the new token.
+    pub(super) fn forget(&self, service: &Url, refused: &HeaderValue) {
+        let origin = service.origin().ascii_serialization();
+        if self.headers.get(&origin).as_ref() == Some(refused) {
+            self.headers.invalidate(&origin);
+        }
+    }
+
+    /// Makes a token the one that a service gets.
+    #[cfg(test)]
+    pub(super) fn keep(&self, service: &Url, header: HeaderValue) {
         self.headers
-            .invalidate(&service.origin().ascii_serialization());
+            .insert(service.origin().ascii_serialization(), header);
     }
 
     fn sign(&self, origin: &str, now: OffsetDateTime) -> Result<HeaderValue, InvalidHeaderValue> {
@@ -140,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_gets_the_same_token_until_it_is_renewed() {
+    fn a_service_gets_the_same_token_until_it_is_forgotten() {
         let vapid = Vapid::new(&generate_key(), SUBJECT).unwrap();
         let one = Url::parse("https://one.example/a").unwrap();
         let other = Url::parse("https://one.example:8443/a").unwrap();
@@ -151,7 +161,9 @@ mod tests {
             first
         );
         assert_ne!(vapid.authorization(&other).unwrap(), first);
-        vapid.renew(&one);
+        vapid.forget(&one, &HeaderValue::from_static("vapid t=older"));
+        assert_eq!(vapid.authorization(&one).unwrap(), first);
+        vapid.forget(&one, &first);
         assert!(vapid.headers.get("https://one.example").is_none());
     }
 }
