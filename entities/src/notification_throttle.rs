@@ -10,6 +10,8 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub group_key: String,
     pub until: TimeDateTimeWithTimeZone,
+    /// The one that passed.
+    pub notification_id: i64,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -33,7 +33,7 @@ async fn every_entity_selects(database: TestDatabase) {
         "INSERT INTO user_group_member VALUES (1, 1)",
         "INSERT INTO topic_subscription VALUES ('t', 1)",
         "INSERT INTO notification_preference VALUES (1, '', 'EMAIL', false)",
-        "INSERT INTO notification_throttle VALUES (1, 'g', '2024-01-01T00:00:00.000000Z')",
+        "INSERT INTO notification_throttle VALUES (1, 'g', '2024-01-01T00:00:00.000000Z', 1)",
         "INSERT INTO endpoint (user_id, channel, address, created_at) VALUES (1, 'EMAIL', 'a@b', '2024-01-01T00:00:00.000000Z')",
         "INSERT INTO notification (sender, title, body, severity, category, channels, created_at) \
          VALUES ('s', 'T', 'B', 'INFO', 'c', '[]', '2024-01-01T00:00:00.000000Z')",

@@ -98,6 +98,21 @@ async fn to_many(name: &str, database: &TestDatabase) {
     let server = Server::smartpulse(database.url());
     let db = connect(database).await;
     create_users(&db).await;
+    // Every connection has seen a small statement: what is planned for one row must
+    // not serve ten thousand.
+    let one = json!({ "input": { "to": { "users": ["user-1"] }, "title": "One" } });
+    let mark = "mutation { markAllNotificationsRead { unreadCount } }";
+    for _ in 0..20 {
+        ask(&client, server.address, SEND, one.clone()).await;
+        let marks = (0..32).map(|_| {
+            let request = client
+                .post(format!("http://{}/graphql", server.address))
+                .header("smartpulse-user", "user-1")
+                .json(&json!({ "query": mark }));
+            async move { request.send().await.expect("marked") }
+        });
+        futures_util::future::join_all(marks).await;
+    }
     let keys: Vec<String> = (1..=USERS).map(|n| format!("user-{n}")).collect();
     for (what, to) in [
         ("a group", json!({ "groups": ["all"] })),

@@ -41,12 +41,13 @@ pub(crate) async fn run(log: ChangeLog, wake: Wake, stop: CancellationToken) -> 
 async fn step(log: &ChangeLog, wake: &Wake) -> Result<bool, DbErr> {
     let db = log.database();
     let now = OffsetDateTime::now_utc();
-    let published = notification::publish_due(db, now).await?;
+    // What has expired meanwhile does not come first.
     let expired = notification::expire_due(db, now).await?;
+    let published = notification::publish_due(db, now).await?;
     if published.is_some() {
         wake.wake();
     }
-    for (_, receipt) in published.iter().chain(&expired) {
+    for receipt in published.iter().chain(&expired) {
         // Whether it is known yet or not: it is committed, and will be seen.
         drop(log.acknowledge(*receipt).await);
     }

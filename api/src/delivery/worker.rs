@@ -86,7 +86,8 @@ pub(crate) struct Worker {
 struct Attempted {
     /// The lease that it was made under.
     lease: Arc<str>,
-    settlement: Settlement,
+    /// None of what is no longer the lease's.
+    settlement: Option<Settlement>,
     /// Until this is written down, so many fewer mails go on the wire.
     _on_wire: Option<Arc<OwnedSemaphorePermit>>,
 }
@@ -295,7 +296,7 @@ impl Worker {
         loop {
             self.begin_settling(&mut going);
             let is_idle = going.leasing.is_none() && going.settling.is_none();
-            if is_idle && (going.attempts.is_empty() || is_late) {
+            if is_idle && going.attempts.is_empty() {
                 break;
             }
             tokio::select! {
@@ -305,13 +306,17 @@ impl Worker {
                         going.under_way.insert(name, 1);
                     }
                 }
-                Some(result) = going.attempts.next(), if !is_late => going.results.push(result),
+                Some(result) = going.attempts.next() => going.results.push(result),
                 settled = pending_or(going.settling.as_mut()) => {
                     going.settling = None;
                     going.forget(&settled);
                 }
                 () = pending_or(going.keeping.as_mut()) => going.keeping = None,
-                () = &mut patience, if !is_late => is_late = true,
+                () = &mut patience, if !is_late => {
+                    is_late = true;
+                    // One of them may hold the connection that the rest needs.
+                    going.attempts.clear();
+                }
             }
         }
         // It may hold the connection.
@@ -382,15 +387,22 @@ fn mails(
             while let Some((part, permit)) = sent.next().await {
                 for (message, outcome) in part {
                     let permit = permit.clone();
-                    yield attempted(&mailing.lease, &message, outcome, &metrics, permit);
+                    yield match outcome {
+                        Some(outcome) => attempted(&mailing.lease, &message, outcome, &metrics, permit),
+                        None => Attempted {
+                            lease: Arc::clone(&mailing.lease),
+                            settlement: None,
+                            _on_wire: permit,
+                        },
+                    };
                 }
             }
         }
     }
 }
 
-/// Mails, and what came of each.
-type Sent = Vec<(Message, Outcome)>;
+/// Mails, and what came of each: nothing of one that was not to be sent.
+type Sent = Vec<(Message, Option<Outcome>)>;
 
 impl Mailing {
     /// Sends a part, which is said to be on the wire before it is.
@@ -402,18 +414,27 @@ impl Mailing {
         }
         let ids: Vec<i64> = part.iter().map(|message| message.delivery_id).collect();
         let now = OffsetDateTime::now_utc();
-        if let Err(error) = delivery::begin(&self.db, &self.lease, &ids, now).await {
-            // Unsaid, it must not go: whoever takes over would send it again.
-            warn(Channel::Email, &error, "mails could not be begun");
-            let later = || Outcome::Postponed {
-                reason: "the database could not be told that it is sent".into(),
-                after: INTERVAL,
-            };
-            let part = part.into_iter().map(|message| (message, later()));
-            return (part.collect(), permit);
-        }
-        let outcomes = self.channels.send_mails(&part).await;
-        (part.into_iter().zip(outcomes).collect(), permit)
+        let begun = match delivery::begin(&self.db, &self.lease, &ids, now).await {
+            Ok(begun) => begun,
+            Err(error) => {
+                // Unsaid, it must not go: whoever takes over would send it again.
+                warn(Channel::Email, &error, "mails could not be begun");
+                let later = || Outcome::Postponed {
+                    reason: "the database could not be told that it is sent".into(),
+                    after: INTERVAL,
+                };
+                let part = part.into_iter().map(|message| (message, Some(later())));
+                return (part.collect(), permit);
+            }
+        };
+        // A lease that ran out meanwhile is somebody else's.
+        let (ours, theirs): (Vec<Message>, Vec<Message>) = part
+            .into_iter()
+            .partition(|message| begun.contains(&message.delivery_id));
+        let outcomes = self.channels.send_mails(&ours).await;
+        let sent = ours.into_iter().zip(outcomes.into_iter().map(Some));
+        let all = sent.chain(theirs.into_iter().map(|message| (message, None)));
+        (all.collect(), permit)
     }
 }
 
@@ -445,7 +466,7 @@ fn attempted(
     };
     Attempted {
         lease: Arc::clone(lease),
-        settlement,
+        settlement: Some(settlement),
         _on_wire: on_wire,
     }
 }
@@ -456,7 +477,7 @@ async fn settle(db: Database, channel: Channel, results: Vec<Attempted>) -> Vec<
     let mut leases: HashMap<&str, Vec<Settlement>> = HashMap::new();
     for attempted in &results {
         let of_lease = leases.entry(&attempted.lease).or_default();
-        of_lease.push(attempted.settlement.clone());
+        of_lease.extend(attempted.settlement.clone());
     }
     for (lease, settlements) in leases {
         let mut wait = FIRST_WAIT;

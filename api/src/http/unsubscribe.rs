@@ -8,6 +8,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use domain::notification::{self, Channel, Preference, SettingsUpdate};
 use serde::Deserialize;
+use time::OffsetDateTime;
 
 use super::Shared;
 
@@ -79,7 +80,9 @@ async fn unsubscribe(
         ..SettingsUpdate::default()
     };
     match notification::user(db.reader(), user).await? {
-        Some(user) => notification::update_settings(db, user.id, &update).await,
+        Some(user) => {
+            notification::update_settings(db, user.id, &update, OffsetDateTime::now_utc()).await
+        }
         // Who is gone gets nothing.
         None => Ok(()),
     }

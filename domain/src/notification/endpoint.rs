@@ -1,9 +1,10 @@
 //! Endpoints: where a user is reached on a channel that leaves the server.
 
-use sea_orm::{ConnectionTrait, DbErr, FromQueryResult};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, FromQueryResult, Value};
 use time::OffsetDateTime;
 
-use super::{Channel, NotificationError};
+use super::{Channel, NotificationError, delivery};
+use crate::Violation;
 use crate::database::{Database, instant, sql};
 
 /// An endpoint to register. That its address and secret are right is for its
@@ -29,6 +30,8 @@ pub struct RegisteredEndpoint {
 
 /// Endpoints of one channel that a user may have.
 const MOST: i64 = 50;
+/// What an index takes.
+const LONGEST_ADDRESS: usize = 2000;
 
 #[derive(FromQueryResult)]
 struct Row {
@@ -66,6 +69,12 @@ pub async fn register(
     endpoint: &NewEndpoint,
     now: OffsetDateTime,
 ) -> Result<RegisteredEndpoint, NotificationError> {
+    if endpoint.address.len() > LONGEST_ADDRESS {
+        let message = format!("an address has at most {LONGEST_ADDRESS} bytes");
+        return Err(NotificationError::Invalid(vec![Violation::new(
+            "address", message,
+        )]));
+    }
     let txn = db.begin().await?;
     let count = txn
         .query_one_raw(sql(
@@ -85,62 +94,44 @@ pub async fn register(
             "there are {MOST} endpoints of this channel already: unregister one first"
         )));
     }
-    // Of the same browser or device, whoever had it before.
+    // A browser or device may be somebody else's until now.
     let whose = match endpoint.channel {
-        Channel::WebPush | Channel::Fcm => "",
-        Channel::InApp | Channel::Email | Channel::Webhook => "AND user_id = $3",
-    };
-    let mut values = vec![
-        endpoint.channel.as_str().into(),
-        endpoint.address.clone().into(),
-    ];
-    if !whose.is_empty() {
-        values.push(user_id.into());
-    }
-    let known = txn
-        .query_one_raw(sql(
-            &txn,
-            format!("SELECT id FROM endpoint WHERE channel = $1 AND address = $2 {whose}"),
-            values,
-        ))
-        .await?;
-    let secret = endpoint.secret.to_string();
-    let row = match known {
-        Some(row) => {
-            let id: i64 = row.try_get("", "id")?;
-            let moved = sql(
-                &txn,
-                // What is still queued for it was for who had it before.
-                "UPDATE delivery SET state = 'CANCELLED', finished_at = $3, \
-                     last_error = 'the device was registered by another user' \
-                 WHERE endpoint_id = $1 AND user_id <> $2 AND state IN ('QUEUED', 'FAILED')",
-                [id.into(), user_id.into(), instant(db.backend(), now)],
-            );
-            txn.execute_raw(moved).await?;
-            sql(
-                &txn,
-                "UPDATE endpoint SET user_id = $2, secret = $3, disabled_at = NULL, disabled_reason = NULL \
-                 WHERE id = $1 RETURNING id, channel, address, created_at, disabled_at, disabled_reason",
-                [id.into(), user_id.into(), secret.into()],
-            )
+        Channel::WebPush | Channel::Fcm => {
+            "(channel, address) WHERE channel IN ('WEB_PUSH', 'FCM')"
         }
-        None => sql(
-            &txn,
-            "INSERT INTO endpoint (user_id, channel, address, secret, created_at) VALUES ($1, $2, $3, $4, $5) \
-             RETURNING id, channel, address, created_at, disabled_at, disabled_reason",
-            [
-                user_id.into(),
-                endpoint.channel.as_str().into(),
-                endpoint.address.clone().into(),
-                secret.into(),
-                instant(db.backend(), now),
-            ],
-        ),
+        Channel::InApp | Channel::Email | Channel::Webhook => {
+            "(user_id, address) WHERE channel = 'WEBHOOK'"
+        }
     };
-    let row = Row::find_by_statement(row)
+    let write = sql(
+        &txn,
+        format!(
+            "INSERT INTO endpoint (user_id, channel, address, secret, created_at) VALUES ($1, $2, $3, $4, $5) \
+             ON CONFLICT {whose} DO UPDATE SET user_id = excluded.user_id, secret = excluded.secret, \
+                 disabled_at = NULL, disabled_reason = NULL \
+             RETURNING id, channel, address, created_at, disabled_at, disabled_reason"
+        ),
+        [
+            user_id.into(),
+            endpoint.channel.as_str().into(),
+            endpoint.address.clone().into(),
+            endpoint.secret.to_string().into(),
+            instant(db.backend(), now),
+        ],
+    );
+    let row = Row::find_by_statement(write)
         .one(&txn)
         .await?
         .ok_or_else(|| DbErr::RecordNotFound("an endpoint that was just written".into()))?;
+    // What still waits for it was for who had it before.
+    delivery::cancel(
+        &txn,
+        "endpoint_id = $1 AND user_id <> $2",
+        [row.id.into(), user_id.into()],
+        "the device was registered by another user",
+        now,
+    )
+    .await?;
     txn.commit().await?;
     Ok(row.try_into()?)
 }
@@ -160,23 +151,53 @@ pub async fn endpoints(
     rows.into_iter().map(TryInto::try_into).collect()
 }
 
-/// Forgets an endpoint of a user, and what is still queued for it.
-pub async fn unregister(db: &Database, user_id: i64, id: i64) -> Result<(), NotificationError> {
-    let writer = db.writer();
-    let gone = writer
-        .execute_raw(sql(
-            writer,
-            "DELETE FROM endpoint WHERE id = $1 AND user_id = $2",
-            [id.into(), user_id.into()],
-        ))
-        .await?;
-    if gone.rows_affected() == 0 {
+/// Forgets an endpoint of a user. What waits for it no longer leaves; what became
+/// of the rest stays to be looked at.
+pub async fn unregister(
+    db: &Database,
+    user_id: i64,
+    id: i64,
+    now: OffsetDateTime,
+) -> Result<(), NotificationError> {
+    let txn = db.begin().await?;
+    if !remove(
+        &txn,
+        "id = $1 AND user_id = $2",
+        [id.into(), user_id.into()],
+        now,
+    )
+    .await?
+    {
+        txn.rollback().await?;
         return Err(NotificationError::unknown(
             format!("endpoint {id} of yours"),
             "id",
         ));
     }
-    Ok(())
+    Ok(txn.commit().await?)
+}
+
+/// Removes the endpoint that meets a condition, if there is one.
+pub(super) async fn remove(
+    txn: &DatabaseTransaction,
+    condition: &str,
+    parameters: impl IntoIterator<Item = Value>,
+    now: OffsetDateTime,
+) -> Result<bool, DbErr> {
+    let lock = match txn.get_database_backend() {
+        DbBackend::Postgres => "FOR UPDATE",
+        _ => "",
+    };
+    let find = format!("SELECT id FROM endpoint WHERE {condition} {lock}");
+    let Some(row) = txn.query_one_raw(sql(txn, find, parameters)).await? else {
+        return Ok(false);
+    };
+    let id: i64 = row.try_get("", "id")?;
+    let reason = "the endpoint was forgotten";
+    delivery::cancel(txn, "endpoint_id = $1", [id.into()], reason, now).await?;
+    txn.execute_raw(sql(txn, "DELETE FROM endpoint WHERE id = $1", [id.into()]))
+        .await?;
+    Ok(true)
 }
 
 /// Gives a webhook of a user another secret, before those it has: receivers may
@@ -189,7 +210,7 @@ pub async fn set_secret(
 ) -> Result<(), NotificationError> {
     let txn = db.begin().await?;
     let lock = match txn.get_database_backend() {
-        sea_orm::DbBackend::Postgres => "FOR UPDATE",
+        DbBackend::Postgres => "FOR UPDATE",
         _ => "",
     };
     let row = txn

@@ -103,18 +103,29 @@ impl TryFrom<NotificationRow> for Notification {
     }
 }
 
-/// Notifications by their ids, whoever they are for.
+/// Notifications by their ids, but for those that were taken back: whoever they
+/// are for, or those in one user's list.
 pub(super) async fn by_ids(
     db: &impl ConnectionTrait,
     ids: &[i64],
+    for_user: Option<i64>,
 ) -> Result<Vec<Notification>, DbErr> {
+    let listed = match for_user {
+        Some(_) => format!(
+            "AND EXISTS (SELECT 1 FROM notification_recipient r \
+             WHERE r.notification_id = n.id AND r.user_id = $2 AND {VISIBLE})"
+        ),
+        None => String::new(),
+    };
     let statement = sql(
         db,
         format!(
-            "SELECT {COLUMNS} FROM notification n WHERE n.id IN {}",
+            "SELECT {COLUMNS} FROM notification n WHERE n.withdrawn_at IS NULL AND n.id IN {} {listed}",
             numbers(db.get_database_backend(), "$1")
         ),
-        [json_list(ids)],
+        [json_list(ids)]
+            .into_iter()
+            .chain(for_user.map(Value::from)),
     );
     let rows = NotificationRow::find_by_statement(statement)
         .all(db)
@@ -146,7 +157,9 @@ pub async fn list(
         None => {}
     }
     if let Some(categories) = &filter.categories {
-        let parameter = bind(json_list(categories));
+        // No category has a NUL, and PostgreSQL takes none to look for.
+        let known: Vec<&String> = categories.iter().filter(|c| !c.contains('\0')).collect();
+        let parameter = bind(json_list(&known));
         conditions.push(format!("n.category IN {}", texts(backend, &parameter)));
     }
     if let Some(severities) = &filter.severities {

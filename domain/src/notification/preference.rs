@@ -4,6 +4,10 @@
 //! on a channel. The last, if there is one, decides alone. Without it neither
 //! the category nor the channel may be off; and where neither has a preference,
 //! that of everything decides. Without any, all comes.
+//!
+//! What is critical comes all the same, unless the user says otherwise: for good,
+//! or by a category on a channel that is off. Who has ended mails of a category
+//! gets none.
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr};
 
@@ -103,12 +107,13 @@ pub(super) fn wants(backend: DbBackend, channel: &str) -> String {
             "(SELECT {what} FROM notification_preference p WHERE p.user_id = u.id AND {condition})"
         )
     };
+    let exact = of(
+        "p.enabled",
+        &format!("p.category = n.category AND p.channel = {channel}"),
+    );
     format!(
-        "((n.severity = 'CRITICAL' AND u.critical_overrides) OR coalesce({}, {}, {}, {yes}))",
-        of(
-            "p.enabled",
-            &format!("p.category = n.category AND p.channel = {channel}")
-        ),
+        "((n.severity = 'CRITICAL' AND u.critical_overrides AND coalesce({exact}, {yes})) \
+          OR coalesce({exact}, {}, {}, {yes}))",
         of(
             &format!("{all}(p.enabled)"),
             &format!(

@@ -8,9 +8,6 @@ use super::preference::wants;
 use crate::change::{self, Receipt};
 use crate::database::{Database, instant, sql};
 
-/// Notifications that are published by one transaction.
-const BATCH: u64 = 50;
-
 /// Publishes a notification, by what its recipients prefer at this moment. A few
 /// statements, however many they are.
 pub(super) async fn publish(
@@ -49,21 +46,19 @@ pub(super) async fn publish(
     }
     let group_key: Option<String> = row.try_get("", "group_key")?;
     let seconds: Option<i64> = row.try_get("", "throttle_seconds")?;
-    let until = match (&group_key, seconds) {
-        (Some(group_key), Some(seconds)) => {
-            let until = now + Duration::seconds(seconds);
-            open_throttles(txn, notification_id, group_key, until, now).await?;
-            until
-        }
-        _ => now,
-    };
-    queue_deliveries(txn, notification_id, &channels, group_key, until, now).await
+    if let (Some(group_key), Some(seconds)) = (&group_key, seconds) {
+        let until = now + Duration::seconds(seconds);
+        open_throttles(txn, notification_id, &channels, group_key, until, now).await?;
+    }
+    queue_deliveries(txn, notification_id, &channels, now).await
 }
 
-/// Closes the door of the group for those for whom it is open, until then.
+/// Closes the door of the group, until then, behind those for whom it is open and
+/// who get something now.
 async fn open_throttles(
     txn: &DatabaseTransaction,
     notification_id: i64,
+    channels: &str,
     group_key: &str,
     until: OffsetDateTime,
     now: OffsetDateTime,
@@ -72,11 +67,26 @@ async fn open_throttles(
     txn.execute_raw(sql(
         txn,
         // In order of users, so that two callers cannot wait for each other.
-        "INSERT INTO notification_throttle (user_id, group_key, until) \
-         SELECT user_id, $2, $3 FROM notification_recipient WHERE notification_id = $1 ORDER BY user_id \
-         ON CONFLICT (user_id, group_key) DO UPDATE SET until = excluded.until WHERE notification_throttle.until <= $4",
+        format!(
+            "INSERT INTO notification_throttle (user_id, group_key, until, notification_id) \
+             SELECT DISTINCT u.id, $3, {until}, n.id \
+             FROM notification n JOIN notification_recipient r ON r.notification_id = n.id \
+             JOIN user_account u ON u.id = r.user_id \
+             JOIN endpoint e ON e.user_id = u.id AND e.disabled_at IS NULL AND e.channel IN {channels} \
+             WHERE n.id = $1 AND {wanted} ORDER BY u.id \
+             ON CONFLICT (user_id, group_key) DO UPDATE \
+             SET until = excluded.until, notification_id = excluded.notification_id \
+             WHERE notification_throttle.until <= $5",
+            until = match backend {
+                DbBackend::Sqlite => "$4",
+                _ => "$4::timestamptz",
+            },
+            channels = crate::database::texts(backend, "$2"),
+            wanted = wants(backend, "e.channel"),
+        ),
         [
             notification_id.into(),
+            channels.into(),
             group_key.into(),
             instant(backend, until),
             instant(backend, now),
@@ -92,13 +102,12 @@ async fn queue_deliveries(
     txn: &DatabaseTransaction,
     notification_id: i64,
     channels: &str,
-    group_key: Option<String>,
-    until: OffsetDateTime,
     now: OffsetDateTime,
 ) -> Result<(), DbErr> {
     let backend = txn.get_database_backend();
     let open = "(n.throttle_seconds IS NULL OR n.severity = 'CRITICAL' OR EXISTS ( \
-                    SELECT 1 FROM notification_throttle t WHERE t.user_id = u.id AND t.group_key = $3 AND t.until = $4))";
+                    SELECT 1 FROM notification_throttle t \
+                    WHERE t.user_id = u.id AND t.group_key = n.group_key AND t.notification_id = n.id))";
     let wanted = wants(backend, "e.channel");
     txn.execute_raw(sql(
         txn,
@@ -118,16 +127,14 @@ async fn queue_deliveries(
                    WHERE n.id = $1) d \
              ORDER BY d.user_id, d.endpoint_id",
             now = match backend {
-                DbBackend::Sqlite => "$5",
-                _ => "$5::timestamptz",
+                DbBackend::Sqlite => "$3",
+                _ => "$3::timestamptz",
             },
             channels = crate::database::texts(backend, "$2"),
         ),
         [
             notification_id.into(),
             channels.into(),
-            group_key.into(),
-            instant(backend, until),
             instant(backend, now),
         ],
     ))
@@ -135,19 +142,15 @@ async fn queue_deliveries(
     Ok(())
 }
 
-/// Publishes those whose time has come, some of them. Returns how many, and what
-/// to wait for. Replicas that do it at once take different ones.
-pub async fn publish_due(
-    db: &Database,
-    now: OffsetDateTime,
-) -> Result<Option<(usize, Receipt)>, DbErr> {
-    let Some((txn, ids)) = due(db, Due::Scheduled, now).await? else {
+/// Publishes one whose time has come. Returns what to wait for; nothing if there
+/// is none. Replicas that do it at once take different ones. One a transaction:
+/// two would take the locks of their users in two orders.
+pub async fn publish_due(db: &Database, now: OffsetDateTime) -> Result<Option<Receipt>, DbErr> {
+    let Some((txn, id)) = due(db, Due::Scheduled, now).await? else {
         return Ok(None);
     };
-    for id in &ids {
-        publish(&txn, *id, now).await?;
-    }
-    Ok(Some((ids.len(), change::commit(txn).await?)))
+    publish(&txn, id, now).await?;
+    Ok(Some(change::commit(txn).await?))
 }
 
 /// What a notification's time has come for.
@@ -157,25 +160,26 @@ pub(super) enum Due {
     Expired,
 }
 
-/// The notifications whose time has come, and a transaction in
-/// which nobody else has them.
+/// A notification whose time has come, and a transaction in which nobody else has
+/// it.
 pub(super) async fn due(
     db: &Database,
     what: Due,
     now: OffsetDateTime,
-) -> Result<Option<(DatabaseTransaction, Vec<i64>)>, DbErr> {
+) -> Result<Option<(DatabaseTransaction, i64)>, DbErr> {
     let backend = db.backend();
     let condition = match what {
-        Due::Scheduled => "published_at IS NULL AND not_before <= $1 ORDER BY not_before, id",
+        Due::Scheduled => {
+            "published_at IS NULL AND not_before <= $1 AND (expires_at IS NULL OR expires_at > $1) ORDER BY not_before, id"
+        }
         Due::Expired => "expires_at <= $1 ORDER BY expires_at, id",
     };
     let lock = match backend {
         DbBackend::Postgres => "FOR UPDATE SKIP LOCKED",
         _ => "",
     };
-    let text = format!(
-        "SELECT id FROM notification WHERE withdrawn_at IS NULL AND {condition} LIMIT {BATCH} "
-    );
+    let text =
+        format!("SELECT id FROM notification WHERE withdrawn_at IS NULL AND {condition} LIMIT 1 ");
     // Mostly there is nothing, and to look takes nothing from who writes.
     let look = sql(db.reader(), &text, [instant(backend, now)]);
     if db.reader().query_one_raw(look).await?.is_none() {
@@ -183,14 +187,14 @@ pub(super) async fn due(
     }
     let txn = db.begin().await?;
     let take = sql(&txn, text + lock, [instant(backend, now)]);
-    let rows = txn.query_all_raw(take).await?;
-    let ids: Vec<i64> = rows
-        .iter()
-        .map(|row| row.try_get("", "id"))
-        .collect::<Result<_, DbErr>>()?;
-    if ids.is_empty() {
-        txn.rollback().await?;
-        return Ok(None);
+    match txn.query_one_raw(take).await? {
+        Some(row) => {
+            let id = row.try_get("", "id")?;
+            Ok(Some((txn, id)))
+        }
+        None => {
+            txn.rollback().await?;
+            Ok(None)
+        }
     }
-    Ok(Some((txn, ids)))
 }

@@ -92,9 +92,8 @@ pub async fn send(
     request: &SendRequest,
     now: OffsetDateTime,
 ) -> Result<Sent, NotificationError> {
-    check(request, now)?;
     let txn = db.begin().await?;
-    match write_checked(&txn, sender, request, now).await {
+    match write_keyed(&txn, sender, request, now).await {
         Ok((notification_id, recipients)) => {
             let receipt = change::commit(txn).await?;
             Ok(Sent {
@@ -118,23 +117,29 @@ pub async fn write(
     request: &SendRequest,
     now: OffsetDateTime,
 ) -> Result<i64, NotificationError> {
-    check(request, now)?;
-    let (id, _) = write_checked(txn, sender, request, now).await?;
+    let (id, _) = write_keyed(txn, sender, request, now).await?;
     Ok(id)
 }
 
-async fn write_checked(
+async fn write_keyed(
     txn: &DatabaseTransaction,
     sender: &str,
     request: &SendRequest,
     now: OffsetDateTime,
 ) -> Result<(i64, u64), NotificationError> {
+    let fault = request
+        .idempotency_key
+        .as_deref()
+        .and_then(idempotency::fault_of_key);
+    NotificationError::check(fault.into_iter().collect())?;
     if let Some(key) = &request.idempotency_key {
         let print = fingerprint(request);
         if let Some(answered) = idempotency::claim::<Answer>(txn, sender, key, &print, now).await? {
             return Ok((answered.notification_id, answered.recipients));
         }
     }
+    // Not before: what was answered once is answered again, although its time is over.
+    check(request, now)?;
     let to = &request.to;
     require_keys(txn, "user_account", "user", &to.users, "to.users").await?;
     require_keys(txn, "user_group", "group", &to.groups, "to.groups").await?;
@@ -291,9 +296,15 @@ fn check(request: &SendRequest, now: OffsetDateTime) -> Result<(), NotificationE
     if to.users.is_empty() && to.groups.is_empty() && to.topics.is_empty() {
         wrong("to", "give users, groups or topics".into());
     }
-    for (i, topic) in to.topics.iter().enumerate() {
-        if let Some(fault) = fault_of_key(topic) {
-            wrong(&format!("to.topics[{i}]"), fault.into());
+    for (field, keys) in [
+        ("users", &to.users),
+        ("groups", &to.groups),
+        ("topics", &to.topics),
+    ] {
+        for (i, key) in keys.iter().enumerate() {
+            if let Some(fault) = fault_of_key(key) {
+                wrong(&format!("to.{field}[{i}]"), fault.into());
+            }
         }
     }
     let title = request.title.chars().count();
@@ -358,12 +369,6 @@ fn check(request: &SendRequest, now: OffsetDateTime) -> Result<(), NotificationE
             );
         }
     }
-    violations.extend(
-        request
-            .idempotency_key
-            .as_deref()
-            .and_then(idempotency::fault_of_key),
-    );
     NotificationError::check(violations)
 }
 

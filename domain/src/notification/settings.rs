@@ -1,10 +1,11 @@
 //! What a user wants to get, and how, set at once.
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, Value};
+use time::OffsetDateTime;
 
 use super::preference::{self, fault_of_category};
 use super::user::{fault_of_key, fault_of_locale, fault_of_zone};
-use super::{NotificationError, Preference, QuietHours};
+use super::{NotificationError, Preference, QuietHours, delivery};
 use crate::database::{Database, json_list, sql, texts};
 use crate::{Patch, Violation};
 
@@ -28,12 +29,31 @@ pub async fn update_settings(
     db: &Database,
     user_id: i64,
     update: &SettingsUpdate,
+    now: OffsetDateTime,
 ) -> Result<(), NotificationError> {
     NotificationError::check(faults(update))?;
     let txn = db.begin().await?;
     set_user(&txn, user_id, update).await?;
     for preference in &update.preferences {
         preference::set(&txn, user_id, preference).await?;
+        if let (Some(category), Some(channel), Some(false)) =
+            (&preference.category, preference.channel, preference.enabled)
+        {
+            // What waits is what the user no longer wants.
+            delivery::cancel(
+                &txn,
+                "user_id = $1 AND channel = $2 AND EXISTS \
+                 (SELECT 1 FROM notification n WHERE n.id = notification_id AND n.category = $3)",
+                [
+                    user_id.into(),
+                    channel.as_str().into(),
+                    category.clone().into(),
+                ],
+                "the user does not want it any more",
+                now,
+            )
+            .await?;
+        }
     }
     set_topics(&txn, user_id, update).await?;
     Ok(txn.commit().await?)

@@ -2,10 +2,10 @@
 
 use std::collections::HashSet;
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, FromQueryResult};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, FromQueryResult};
 use time::OffsetDateTime;
 
-use super::{Channel, NotificationError, QuietHours};
+use super::{NotificationError, QuietHours, endpoint};
 use crate::database::{Database, instant, json_list, sql, texts};
 use crate::violation::fault_of_name;
 use crate::{Patch, Violation};
@@ -217,10 +217,28 @@ pub async fn upsert_users(
     let mut order: Vec<&UserUpsert> = users.iter().collect();
     order.sort_by(|a, b| a.key.cmp(&b.key));
     let txn = db.begin().await?;
+    lock_users(&txn, &order).await?;
     for input in order {
         write_user(&txn, input, now).await?;
     }
     Ok(txn.commit().await?)
+}
+
+/// In the order in which counts are kept: a send to the same users must not wait
+/// for this while this waits for it.
+async fn lock_users(txn: &DatabaseTransaction, users: &[&UserUpsert]) -> Result<(), DbErr> {
+    let backend = txn.get_database_backend();
+    if backend != DbBackend::Postgres {
+        return Ok(());
+    }
+    let keys: Vec<&str> = users.iter().map(|input| input.key.as_str()).collect();
+    let text = format!(
+        "SELECT id FROM user_account WHERE key IN {} ORDER BY id FOR NO KEY UPDATE",
+        texts(backend, "$1")
+    );
+    txn.query_all_raw(sql(txn, text, [json_list(&keys)]))
+        .await?;
+    Ok(())
 }
 
 async fn write_user(
@@ -254,29 +272,19 @@ async fn write_user(
     match &input.email {
         Patch::Keep => {}
         Patch::Clear => {
-            txn.execute_raw(sql(
-                txn,
-                "DELETE FROM endpoint WHERE user_id = $1 AND channel = 'EMAIL'",
-                [id.into()],
-            ))
-            .await?;
+            let condition = "user_id = $1 AND channel = 'EMAIL'";
+            endpoint::remove(txn, condition, [id.into()], now).await?;
         }
         Patch::Set(address) => {
-            // Another address is another endpoint: what befell the old one says
-            // nothing of it.
+            // What waits goes to the new address; and one that was given up is worth
+            // another try.
             txn.execute_raw(sql(
                 txn,
-                "DELETE FROM endpoint WHERE user_id = $1 AND channel = 'EMAIL' AND address <> $2",
-                [id.into(), address.clone().into()],
-            ))
-            .await?;
-            txn.execute_raw(sql(
-                txn,
-                "INSERT INTO endpoint (user_id, channel, address, created_at) VALUES ($1, $2, $3, $4) \
-                 ON CONFLICT DO NOTHING",
+                "INSERT INTO endpoint (user_id, channel, address, created_at) VALUES ($1, 'EMAIL', $2, $3) \
+                 ON CONFLICT (user_id) WHERE channel = 'EMAIL' DO UPDATE \
+                 SET address = excluded.address, disabled_at = NULL, disabled_reason = NULL",
                 [
                     id.into(),
-                    Channel::Email.as_str().into(),
                     address.clone().into(),
                     instant(txn.get_database_backend(), now),
                 ],
@@ -299,6 +307,11 @@ pub async fn upsert_groups(db: &Database, groups: &[GroupUpsert]) -> Result<(), 
         }
         if let Some(fault) = input.name.as_deref().and_then(fault_of_name) {
             wrong("name", fault);
+        }
+        for (place, member) in input.members.iter().flatten().enumerate() {
+            if let Some(fault) = fault_of_key(member) {
+                wrong(&format!("members[{place}]"), fault);
+            }
         }
         if groups[..i].iter().any(|other| other.key == input.key) {
             wrong("key", "this group is given twice");

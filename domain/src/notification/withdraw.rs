@@ -3,8 +3,8 @@
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr};
 use time::OffsetDateTime;
 
-use super::NotificationError;
 use super::publish::{Due, due};
+use super::{NotificationError, delivery};
 use crate::change::{self, Receipt};
 use crate::database::{Database, instant, sql};
 
@@ -37,19 +37,14 @@ pub async fn revoke(
     Ok(change::commit(txn).await?)
 }
 
-/// Withdraws those that have expired, some of them. Returns how many, and what to
-/// wait for.
-pub async fn expire_due(
-    db: &Database,
-    now: OffsetDateTime,
-) -> Result<Option<(usize, Receipt)>, DbErr> {
-    let Some((txn, ids)) = due(db, Due::Expired, now).await? else {
+/// Withdraws one that has expired. Returns what to wait for; nothing if there is
+/// none. One a transaction, as they are published.
+pub async fn expire_due(db: &Database, now: OffsetDateTime) -> Result<Option<Receipt>, DbErr> {
+    let Some((txn, id)) = due(db, Due::Expired, now).await? else {
         return Ok(None);
     };
-    for id in &ids {
-        withdraw(&txn, *id, "EXPIRED", now).await?;
-    }
-    Ok(Some((ids.len(), change::commit(txn).await?)))
+    withdraw(&txn, id, "EXPIRED", now).await?;
+    Ok(Some(change::commit(txn).await?))
 }
 
 /// One that is withdrawn already stays as it is.
@@ -70,33 +65,32 @@ async fn withdraw(
     if withdrawn.rows_affected() == 0 {
         return Ok(());
     }
-    for statement in [
-        "UPDATE notification_recipient SET withdrawn_at = $2 WHERE notification_id = $1",
-        "UPDATE delivery SET state = 'CANCELLED', finished_at = $2, last_error = 'the notification was withdrawn' \
-         WHERE notification_id = $1 AND state IN ('QUEUED', 'FAILED')",
-    ] {
-        txn.execute_raw(sql(txn, statement, [notification_id.into(), at()]))
-            .await?;
-    }
-    Ok(())
+    let recipients =
+        "UPDATE notification_recipient SET withdrawn_at = $2 WHERE notification_id = $1";
+    txn.execute_raw(sql(txn, recipients, [notification_id.into(), at()]))
+        .await?;
+    let reason = format!("the notification was {}", withdrawal.to_lowercase());
+    delivery::cancel(
+        txn,
+        "notification_id = $1",
+        [notification_id.into()],
+        &reason,
+        now,
+    )
+    .await
 }
 
-/// Notifications that are removed by one statement.
-const BATCH: u64 = 20;
-
-/// Removes the oldest notifications that were sent before `before`, with all that
-/// became of them; some of them. Nobody is told: they are not taken back. Returns
-/// how many went.
+/// Removes the oldest notification that was sent before `before`, with all that
+/// became of it. Nobody is told: it is not taken back. Returns how
+/// many went.
 pub async fn prune(db: &Database, before: OffsetDateTime) -> Result<u64, DbErr> {
     let writer = db.writer();
     let gone = writer
         .execute_raw(sql(
             writer,
-            format!(
-                "DELETE FROM notification WHERE id IN \
-                 (SELECT id FROM notification WHERE created_at < $1 AND (not_before IS NULL OR not_before < $1) \
-                  ORDER BY created_at LIMIT {BATCH})"
-            ),
+            "DELETE FROM notification WHERE id IN \
+             (SELECT id FROM notification WHERE created_at < $1 AND (not_before IS NULL OR not_before < $1) \
+              ORDER BY created_at LIMIT 1)",
             [instant(db.backend(), before)],
         ))
         .await?;

@@ -155,7 +155,10 @@ async fn a_lease_that_ran_out_is_taken_over_or_unknown(db: TestDb) {
     assert_eq!((again.len(), again[0].attempt), (1, 1));
     // …and one that had may have been sent: nobody knows.
     let ids = [again[0].delivery_id];
-    delivery::begin(&db.db, "heir", &ids, later).await.unwrap();
+    let begun = delivery::begin(&db.db, "heir", &ids, later).await;
+    assert_eq!(begun.unwrap(), ids);
+    let lost = delivery::begin(&db.db, "somebody", &ids, later).await;
+    assert_eq!(lost.unwrap(), [] as [i64; 0], "not theirs, not sent");
     delivery::release(&db.db, &["heir".into()]).await.unwrap();
     let latest = later + Duration::MINUTE;
     assert!(lease(&db, Channel::Email, "x", latest).await.is_empty());

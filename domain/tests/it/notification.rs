@@ -12,6 +12,7 @@ use crate::support::{NOW, TestDb, on_both_databases};
 
 on_both_databases!(
     it_reaches_everybody_once_and_is_one_change,
+    what_was_taken_back_says_nothing_any_more,
     an_unknown_recipient_leaves_nothing,
     every_bad_value_is_named,
     the_count_is_exact_whatever_happens,
@@ -73,7 +74,7 @@ pub(crate) fn to_users(users: &[&str]) -> SendRequest {
 }
 
 pub(crate) async fn set(db: &TestDb, user: i64, update: SettingsUpdate) {
-    notification::update_settings(&db.db, user, &update)
+    notification::update_settings(&db.db, user, &update, NOW)
         .await
         .unwrap();
 }
@@ -124,7 +125,7 @@ async fn concerned(db: &TestDb, change: &Change) -> (Vec<i64>, Vec<bool>) {
     let Subject::Notification(subject) = &change.subject else {
         panic!("{change:?}");
     };
-    let written = notification::written(db.db.reader(), &[(subject, change.operation)]).await;
+    let written = notification::written(db.db.reader(), &[(subject, change.operation)], None).await;
     let written = &written.unwrap()[0];
     (
         written.ids.to_vec(),
@@ -182,6 +183,42 @@ async fn it_reaches_everybody_once_and_is_one_change(db: TestDb) {
     );
 }
 
+async fn what_was_taken_back_says_nothing_any_more(db: TestDb) {
+    let [a, b, c] = people(&db).await;
+    db.tail().await;
+    let id = send(&db, &to_users(&["a", "b"])).await;
+    let changes = db.tail().await;
+    // Whether it says something, and whom of all it concerns.
+    let seen = |for_user: Option<i64>| {
+        let (db, change) = (&db, &changes[0]);
+        async move {
+            let Subject::Notification(subject) = &change.subject else {
+                panic!("{change:?}");
+            };
+            let changes = [(subject, change.operation)];
+            let written = notification::written(db.db.reader(), &changes, for_user).await;
+            let written = &written.unwrap()[0];
+            assert_eq!(*written.ids, [id]);
+            (
+                written.notification.is_some(),
+                [a, b, c].map(|user| written.concerns(user)),
+            )
+        }
+    };
+    assert_eq!(seen(None).await, (true, [true, true, false]));
+    assert_eq!(seen(Some(a)).await, (true, [true, false, false]));
+    assert_eq!(seen(Some(c)).await, (false, [false, false, false]));
+
+    notification::delete(&db.db, a, &[id], NOW).await.unwrap();
+    assert_eq!(seen(None).await, (true, [true, true, false]));
+    assert_eq!(seen(Some(a)).await, (false, [true, false, false]));
+    assert_eq!(seen(Some(b)).await, (true, [false, true, false]));
+
+    notification::revoke(&db.db, None, id, NOW).await.unwrap();
+    assert_eq!(seen(None).await, (false, [true, true, false]));
+    assert_eq!(seen(Some(b)).await, (false, [false, true, false]));
+}
+
 async fn an_unknown_recipient_leaves_nothing(db: TestDb) {
     let [a, ..] = people(&db).await;
     db.tail().await;
@@ -212,7 +249,6 @@ async fn every_bad_value_is_named(db: TestDb) {
             group_key: "g".into(),
             interval: Duration::ZERO,
         }),
-        idempotency_key: Some(String::new()),
         ..to_users(&[])
     };
     let error = notification::send(&db.db, "s", &bad, NOW)
@@ -233,8 +269,7 @@ async fn every_bad_value_is_named(db: TestDb) {
             "link",
             "channels",
             "expiresAt",
-            "throttle.seconds",
-            "idempotencyKey"
+            "throttle.seconds"
         ]
     );
 }
@@ -493,11 +528,12 @@ async fn it_comes_when_its_time_has_come_and_goes_when_it_expires(db: TestDb) {
     assert_eq!(unread(&db, a).await, 0);
     assert_eq!(deliveries(&db, a).await, []);
     // What the user wants is what they want when it comes.
-    let (published, _) = notification::publish_due(&db.db, at)
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!(published, 1);
+    assert!(
+        notification::publish_due(&db.db, at)
+            .await
+            .unwrap()
+            .is_some()
+    );
     assert!(
         notification::publish_due(&db.db, at)
             .await
@@ -520,11 +556,12 @@ async fn it_comes_when_its_time_has_come_and_goes_when_it_expires(db: TestDb) {
             .unwrap()
             .is_none()
     );
-    let (expired, _) = notification::expire_due(&db.db, late)
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!(expired, 1);
+    assert!(
+        notification::expire_due(&db.db, late)
+            .await
+            .unwrap()
+            .is_some()
+    );
     assert_eq!(
         told(&db.tail().await),
         [(Operation::Delete, Some(id), Some(a))]
@@ -723,11 +760,13 @@ async fn a_device_belongs_to_who_registered_it_last(db: TestDb) {
     send(&db, &request).await;
     assert_eq!(deliveries(&db, a).await.len(), 1);
     assert_eq!(deliveries(&db, b).await, [("FCM".into(), "QUEUED".into())]);
-    let error = notification::unregister(&db.db, a, again.id)
+    let error = notification::unregister(&db.db, a, again.id, NOW)
         .await
         .unwrap_err();
     assert!(matches!(error, NotificationError::Unknown { .. }));
-    notification::unregister(&db.db, b, again.id).await.unwrap();
+    notification::unregister(&db.db, b, again.id, NOW)
+        .await
+        .unwrap();
     let left = notification::endpoints(db.db.reader(), b).await.unwrap();
     assert_eq!(
         left.iter().map(|e| e.channel).collect::<Vec<_>>(),

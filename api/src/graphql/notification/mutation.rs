@@ -191,7 +191,7 @@ impl NotificationMutation {
             time_zone: input.time_zone,
         };
         let db = log(ctx).database();
-        domain_notification::update_settings(db, id, &settings)
+        domain_notification::update_settings(db, id, &settings, OffsetDateTime::now_utc())
             .await
             .map_err(ApiError::from)?;
         let user = domain_notification::user(db.writer(), &viewer(ctx).user).await;
@@ -288,7 +288,7 @@ impl NotificationMutation {
         Ok(RotateWebhookSecretPayload { secret })
     }
 
-    /// Forgets an endpoint of the viewer, with all that was to go there.
+    /// Forgets an endpoint of the viewer; what waits for it no longer leaves.
     async fn unregister_endpoint(
         &self,
         ctx: &Context<'_>,
@@ -296,7 +296,7 @@ impl NotificationMutation {
     ) -> async_graphql::Result<UnregisterEndpointPayload> {
         let user = own_user(ctx).await?;
         let id = number_of("endpoint", &input.id, "input.id")?;
-        domain_notification::unregister(log(ctx).database(), user, id)
+        domain_notification::unregister(log(ctx).database(), user, id, OffsetDateTime::now_utc())
             .await
             .map_err(ApiError::from)?;
         Ok(UnregisterEndpointPayload { id: input.id })

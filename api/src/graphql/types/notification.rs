@@ -416,7 +416,7 @@ impl NotificationChange {
         self.event.changed_at
     }
 
-    /// What arrived; null of other kinds.
+    /// What arrived; null of other kinds, and of what has been taken back since.
     async fn notification(&self) -> Option<Notification> {
         Some(Notification {
             user_id: self.user_id,

@@ -1,6 +1,6 @@
 //! Taking deliveries to attempt them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use sea_orm::{
@@ -57,7 +57,11 @@ pub async fn lease(db: &Database, lease: &Lease, now: OffsetDateTime) -> Result<
     let mut leased = Leased::default();
     let mut quiet: HashMap<OffsetDateTime, Vec<i64>> = HashMap::new();
     let mut unwanted = Vec::new();
-    for due in load(&txn, &ids).await? {
+    let loaded = load(&txn, &ids).await?;
+    // Those whose endpoint was forgotten while they were under way.
+    let found: HashSet<i64> = loaded.iter().map(|due| due.message.delivery_id).collect();
+    unwanted.extend(ids.iter().filter(|id| !found.contains(id)));
+    for due in loaded {
         let ends = due.quiet_until(now);
         if due.is_withdrawn
             || due.is_disabled
@@ -97,6 +101,9 @@ async fn is_anything_due(
     row.map_or(Ok(false), |row| row.try_get("", "due"))
 }
 
+/// No channel attempts more often by itself.
+const MOST_ATTEMPTS: i32 = 20;
+
 async fn take_over(
     txn: &DatabaseTransaction,
     channel: Channel,
@@ -104,7 +111,10 @@ async fn take_over(
 ) -> Result<(), DbErr> {
     let silent = "last_error = 'the replica that attempted it did not say what came of it'";
     let unknown = format!("state = 'UNKNOWN', finished_at = $2, {silent}");
-    let again = format!("state = 'FAILED', next_attempt_at = $2, {silent}");
+    // One that ends every server that attempts it must come to an end, too.
+    let again = format!(
+        "state = CASE WHEN attempts < {MOST_ATTEMPTS} THEN 'FAILED' ELSE 'DEAD' END, next_attempt_at = $2, {silent}"
+    );
     let untouched =
         "state = CASE WHEN attempts = 1 THEN 'QUEUED' ELSE 'FAILED' END, attempts = attempts - 1";
     let cases: &[(&str, &str)] = if channel.is_idempotent() {
@@ -132,6 +142,9 @@ async fn take_over(
     Ok(())
 }
 
+/// Deliveries of one user that one lease takes.
+const PER_USER: u32 = 5;
+
 async fn take(
     txn: &DatabaseTransaction,
     lease: &Lease,
@@ -141,15 +154,27 @@ async fn take(
     let rows = txn
         .query_all_raw(sql(
             txn,
+            // Few of each user: who is slow to take theirs must not hold up the others.
             format!(
                 "UPDATE delivery SET state = 'LEASED', attempts = attempts + 1, leased_by = $3, leased_until = $4, \
                      begun_at = NULL \
-                 WHERE id IN (SELECT d.id FROM delivery d WHERE d.channel = $1 AND d.state IN ('QUEUED', 'FAILED') \
-                     AND d.next_attempt_at <= $2 \
-                     AND NOT EXISTS (SELECT 1 FROM delivery l \
-                         WHERE l.user_id = d.user_id AND l.channel = d.channel AND l.state = 'LEASED') \
-                     ORDER BY d.next_attempt_at, d.id LIMIT {}) RETURNING id",
-                lease.limit
+                 WHERE id IN (SELECT w.id FROM delivery w WHERE w.state IN ('QUEUED', 'FAILED') AND w.id IN ( \
+                     SELECT t.id FROM ( \
+                         SELECT c.id, c.next_attempt_at, \
+                             row_number() OVER (PARTITION BY c.user_id ORDER BY c.next_attempt_at, c.id) AS place \
+                         FROM (SELECT d.id, d.user_id, d.next_attempt_at FROM delivery d \
+                             WHERE d.channel = $1 AND d.state IN ('QUEUED', 'FAILED') AND d.next_attempt_at <= $2 \
+                             AND d.user_id NOT IN (SELECT l.user_id FROM delivery l \
+                                 WHERE l.channel = $1 AND l.state = 'LEASED') \
+                             ORDER BY d.next_attempt_at, d.id LIMIT {candidates}) c) t \
+                     WHERE t.place <= {PER_USER} ORDER BY t.next_attempt_at, t.id LIMIT {limit}) \
+                     ORDER BY w.id {lock}) RETURNING id",
+                candidates = lease.limit * 10,
+                limit = lease.limit,
+                lock = match backend {
+                    DbBackend::Postgres => "FOR UPDATE SKIP LOCKED",
+                    _ => "",
+                },
             ),
             [
                 lease.channel.as_str().into(),
@@ -241,7 +266,7 @@ async fn load(txn: &DatabaseTransaction, ids: &[i64]) -> Result<Vec<Due>, DbErr>
             format!(
                 "SELECT d.id, d.attempts, d.notification_id, u.key, u.name, u.locale, u.time_zone, \
                      u.quiet_from, u.quiet_until, e.id AS endpoint_id, e.channel, e.address, e.secret, \
-                     e.disabled_at IS NOT NULL AS is_disabled \
+                     e.disabled_at IS NOT NULL OR e.user_id <> d.user_id AS is_disabled \
                  FROM delivery d JOIN user_account u ON u.id = d.user_id JOIN endpoint e ON e.id = d.endpoint_id \
                  WHERE d.id IN {} ORDER BY d.id",
                 numbers(backend, "$1")
@@ -405,25 +430,27 @@ async fn load_attachments(
 
 /// Says that some of a lease's deliveries go on the wire now: if nothing is heard
 /// of them, nobody knows what came of them. Only for channels where what is sent
-/// twice is received twice.
+/// twice is received twice. Returns those that the lease still holds: the others
+/// must not go.
 pub async fn begin(
     db: &Database,
     name: &str,
     ids: &[i64],
     now: OffsetDateTime,
-) -> Result<(), DbErr> {
+) -> Result<Vec<i64>, DbErr> {
     let writer = db.writer();
-    writer
-        .execute_raw(sql(
+    let rows = writer
+        .query_all_raw(sql(
             writer,
             format!(
-                "UPDATE delivery SET begun_at = $3 WHERE state = 'LEASED' AND leased_by = $1 AND id IN {}",
+                "UPDATE delivery SET begun_at = $3 WHERE state = 'LEASED' AND leased_by = $1 AND leased_until > $3 \
+                 AND id IN {} RETURNING id",
                 numbers(db.backend(), "$2")
             ),
             [name.into(), json_list(ids), instant(db.backend(), now)],
         ))
         .await?;
-    Ok(())
+    rows.iter().map(|row| row.try_get("", "id")).collect()
 }
 
 /// Keeps what leases hold for longer: the attempts are still under way.

@@ -4,7 +4,7 @@ use sea_orm::{ConnectionTrait, DbErr, FromQueryResult, Value};
 use time::OffsetDateTime;
 
 use super::DeliveryState;
-use crate::database::{json_list, sql, texts};
+use crate::database::sql;
 use crate::notification::Channel;
 
 /// A delivery, as it stands.
@@ -79,6 +79,14 @@ const SELECT: &str = "SELECT d.id, d.notification_id, u.key AS user_key, d.chann
      d.next_attempt_at, d.created_at, d.finished_at, d.answer, d.last_error \
      FROM delivery d JOIN user_account u ON u.id = d.user_id";
 
+fn one_of(column: &str, names: impl Iterator<Item = &'static str>) -> String {
+    let names: Vec<String> = names.map(|name| format!("'{name}'")).collect();
+    if names.is_empty() {
+        return "false".into();
+    }
+    format!("{column} IN ({})", names.join(", "))
+}
+
 /// A delivery by its id.
 pub async fn delivery(db: &impl ConnectionTrait, id: i64) -> Result<Option<Delivery>, DbErr> {
     let statement = sql(db, format!("{SELECT} WHERE d.id = $1"), [id.into()]);
@@ -95,26 +103,28 @@ pub async fn list(
     limit: u64,
     from_end: bool,
 ) -> Result<Vec<Delivery>, DbErr> {
-    let backend = db.get_database_backend();
     let mut conditions = vec![String::from("true")];
     let mut values: Vec<Value> = Vec::new();
     let mut bind = |value: Value| {
         values.push(value);
         format!("${}", values.len())
     };
+    // As they are, for the planner to see how many there are of each.
     if let Some(states) = &filter.states {
-        let parameter = bind(json_list(states));
-        conditions.push(format!("d.state IN {}", texts(backend, &parameter)));
+        conditions.push(one_of("d.state", states.iter().map(|state| state.as_str())));
     }
     if let Some(channels) = &filter.channels {
-        let parameter = bind(json_list(channels));
-        conditions.push(format!("d.channel IN {}", texts(backend, &parameter)));
+        let names = channels.iter().map(|channel| channel.as_str());
+        conditions.push(one_of("d.channel", names));
     }
     if let Some(id) = filter.notification_id {
         conditions.push(format!("d.notification_id = {}", bind(id.into())));
     }
     if let Some(user) = &filter.user {
-        conditions.push(format!("u.key = {}", bind(user.clone().into())));
+        let key = bind(user.replace('\0', "").into());
+        conditions.push(format!(
+            "d.user_id = (SELECT id FROM user_account WHERE key = {key})"
+        ));
     }
     for (id, comparison) in [(after, "<"), (before, ">")] {
         if let Some(id) = id {

@@ -10,11 +10,13 @@
 //! Those of one user on one channel leave in order, one after the other; one
 //! that failed steps out of the line and does not hold up the others.
 
+mod cancel;
 mod lease;
 mod list;
 mod retry;
 mod settle;
 
+pub(super) use cancel::cancel;
 pub use lease::{Lease, Leased, begin, extend, lease, release};
 pub use list::{Delivery, DeliveryFilter, backlog, delivery, list};
 pub use retry::{RetryFilter, retry, retry_all};

@@ -28,7 +28,7 @@ pub async fn retry(db: &Database, id: i64, now: OffsetDateTime) -> Result<(), No
             writer,
             "UPDATE delivery SET state = 'QUEUED', attempts = 0, next_attempt_at = $2, finished_at = NULL \
              WHERE id = $1 AND state IN ('FAILED', 'DEAD', 'UNKNOWN') \
-             AND EXISTS (SELECT 1 FROM endpoint e WHERE e.id = endpoint_id AND e.disabled_at IS NULL)",
+             AND EXISTS (SELECT 1 FROM endpoint e WHERE e.id = endpoint_id AND e.user_id = delivery.user_id AND e.disabled_at IS NULL)",
             [id.into(), instant(db.backend(), now)],
         ))
         .await?;
@@ -38,8 +38,8 @@ pub async fn retry(db: &Database, id: i64, now: OffsetDateTime) -> Result<(), No
     let row = writer
         .query_one_raw(sql(
             writer,
-            "SELECT d.state, e.disabled_at IS NOT NULL AS is_disabled \
-             FROM delivery d JOIN endpoint e ON e.id = d.endpoint_id WHERE d.id = $1",
+            "SELECT d.state, e.id IS NULL OR e.user_id <> d.user_id OR e.disabled_at IS NOT NULL AS is_disabled \
+             FROM delivery d LEFT JOIN endpoint e ON e.id = d.endpoint_id WHERE d.id = $1",
             [id.into()],
         ))
         .await?;
@@ -87,7 +87,7 @@ pub async fn retry_all(
                 "UPDATE delivery SET state = 'QUEUED', attempts = 0, next_attempt_at = $1, finished_at = NULL \
                  WHERE id IN (SELECT d.id FROM delivery d JOIN endpoint e ON e.id = d.endpoint_id \
                      JOIN notification n ON n.id = d.notification_id \
-                     WHERE {conditions} AND e.disabled_at IS NULL AND n.withdrawn_at IS NULL ORDER BY d.id LIMIT {MOST})"
+                     WHERE {conditions} AND e.user_id = d.user_id AND e.disabled_at IS NULL AND n.withdrawn_at IS NULL ORDER BY d.id LIMIT {MOST})"
             ),
             values,
         ))

@@ -152,15 +152,13 @@ async fn give_up(
     if ids.is_empty() {
         return Ok(());
     }
-    txn.execute_raw(sql(
+    let condition = format!("endpoint_id IN {}", numbers(backend, "$1"));
+    super::cancel(
         txn,
-        format!(
-            "UPDATE delivery SET state = 'CANCELLED', finished_at = $2, last_error = 'the endpoint is gone' \
-             WHERE state IN ('QUEUED', 'FAILED') AND endpoint_id IN {}",
-            numbers(backend, "$1")
-        ),
-        [json_list(&ids), instant(backend, now)],
-    ))
-    .await?;
-    Ok(())
+        &condition,
+        [json_list(&ids)],
+        "the endpoint is gone",
+        now,
+    )
+    .await
 }

@@ -51,6 +51,8 @@ CREATE TABLE notification_throttle (
     user_id   bigint      NOT NULL REFERENCES user_account (id) ON DELETE CASCADE,
     group_key text        NOT NULL,
     until     timestamptz NOT NULL,
+    -- The one that passed.
+    notification_id bigint NOT NULL,
     PRIMARY KEY (user_id, group_key)
 );
 CREATE INDEX notification_throttle_until ON notification_throttle (until);
@@ -134,7 +136,8 @@ CREATE TABLE delivery (
     notification_id bigint      NOT NULL REFERENCES notification (id) ON DELETE CASCADE,
     user_id         bigint      NOT NULL REFERENCES user_account (id) ON DELETE CASCADE,
     channel         text        NOT NULL CHECK (channel IN ('EMAIL', 'WEB_PUSH', 'FCM', 'WEBHOOK')),
-    endpoint_id     bigint      REFERENCES endpoint (id) ON DELETE CASCADE,
+    -- Null once it is forgotten; then nothing waits for it.
+    endpoint_id     bigint      REFERENCES endpoint (id) ON DELETE SET NULL,
     state           text        NOT NULL CHECK (state IN
         ('QUEUED', 'LEASED', 'SENT', 'FAILED', 'DEAD', 'UNKNOWN', 'SUPPRESSED', 'CANCELLED')),
     attempts        integer     NOT NULL DEFAULT 0,
@@ -151,10 +154,9 @@ CREATE TABLE delivery (
     last_error      text
 );
 CREATE INDEX delivery_due ON delivery (channel, next_attempt_at, id) WHERE state IN ('QUEUED', 'FAILED');
-CREATE INDEX delivery_leased ON delivery (channel, leased_until) WHERE state = 'LEASED';
-CREATE INDEX delivery_lane ON delivery (user_id, channel) WHERE state = 'LEASED';
-CREATE INDEX delivery_notification_id ON delivery (notification_id);
-CREATE INDEX delivery_user_id ON delivery (user_id);
+CREATE INDEX delivery_leased ON delivery (channel, leased_until, user_id) WHERE state = 'LEASED';
+CREATE INDEX delivery_notification_id ON delivery (notification_id, id);
+CREATE INDEX delivery_user_id ON delivery (user_id, id);
 CREATE INDEX delivery_endpoint_id ON delivery (endpoint_id);
 CREATE INDEX delivery_state ON delivery (state, id);
 COMMENT ON TABLE delivery IS 'One notification for one user at one endpoint, and what came of it.';
@@ -197,45 +199,59 @@ BEGIN
             LANGUAGE plpgsql SECURITY DEFINER SET search_path = {schema}, pg_temp
             AS $$
             BEGIN
+                -- Planned each time, for as many rows as there are now: a plan that was made
+                -- for one row and kept would look up ten thousand one by one in one another.
                 -- Always in the same order, so that two statements cannot wait for each other.
-                PERFORM 1 FROM user_account WHERE id IN (SELECT c.user_id FROM (%3$s) c) ORDER BY id FOR NO KEY UPDATE;
-                UPDATE user_account u SET unread_count = u.unread_count + c.delta
-                FROM (SELECT c.user_id, sum(c.delta) AS delta FROM (%3$s) c GROUP BY c.user_id) c WHERE u.id = c.user_id;
-
-                INSERT INTO change (entity, operation, notification_id, user_id)
-                SELECT 'NOTIFICATION', 'INSERT', a.notification_id, CASE WHEN count(*) = 1 THEN min(a.user_id) END
-                FROM (%2$s) a GROUP BY a.notification_id ORDER BY a.notification_id;
+                EXECUTE $q$
+                    SELECT count(*) FROM (
+                        SELECT 1 FROM user_account WHERE id IN (SELECT c.user_id FROM (%3$s) c) ORDER BY id FOR NO KEY UPDATE) l
+                $q$;
+                EXECUTE $q$
+                    UPDATE user_account u SET unread_count = u.unread_count + c.delta
+                    FROM (SELECT c.user_id, sum(c.delta) AS delta FROM (%3$s) c GROUP BY c.user_id) c WHERE u.id = c.user_id
+                $q$;
+                EXECUTE $q$
+                    INSERT INTO change (entity, operation, notification_id, user_id)
+                    SELECT 'NOTIFICATION', 'INSERT', a.notification_id, CASE WHEN count(*) = 1 THEN min(a.user_id) END
+                    FROM (%2$s) a GROUP BY a.notification_id ORDER BY a.notification_id
+                $q$;
                 %4$s
                 RETURN NULL;
             END
             $$ $f$, operation, arrived, counted,
             CASE operation
             WHEN 'update' THEN $u$
+                EXECUTE $q$
                 INSERT INTO change (entity, operation, notification_id, user_id)
                 SELECT 'NOTIFICATION', 'DELETE', n.notification_id, CASE WHEN count(*) = 1 THEN min(n.user_id) END
                 FROM new_rows n JOIN old_rows o USING (notification_id, user_id)
                 WHERE n.withdrawn_at IS NOT NULL AND o.withdrawn_at IS NULL AND o.arrived_at IS NOT NULL
-                GROUP BY n.notification_id ORDER BY n.notification_id;
-
+                GROUP BY n.notification_id ORDER BY n.notification_id
+                $q$;
+                EXECUTE $q$
                 INSERT INTO change (entity, operation, user_id, marked_at)
                 SELECT 'NOTIFICATION', 'UPDATE', n.user_id, n.read_at
                 FROM new_rows n JOIN old_rows o USING (notification_id, user_id)
                 WHERE n.read_at IS NOT NULL AND o.read_at IS NULL
-                GROUP BY n.user_id, n.read_at ORDER BY n.user_id;
-
+                GROUP BY n.user_id, n.read_at ORDER BY n.user_id
+                $q$;
+                EXECUTE $q$
                 INSERT INTO change (entity, operation, user_id, marked_at)
                 SELECT 'NOTIFICATION', 'DELETE', n.user_id, n.deleted_at
                 FROM new_rows n JOIN old_rows o USING (notification_id, user_id)
                 WHERE n.deleted_at IS NOT NULL AND o.deleted_at IS NULL
-                GROUP BY n.user_id, n.deleted_at ORDER BY n.user_id;
+                GROUP BY n.user_id, n.deleted_at ORDER BY n.user_id
+                $q$;
             $u$
             WHEN 'delete' THEN $d$
+                EXECUTE $q$
                 INSERT INTO change (entity, operation, user_id)
                 SELECT DISTINCT 'NOTIFICATION', 'DELETE', o.user_id
                 FROM old_rows o JOIN user_account u ON u.id = o.user_id
                 -- What goes with its notification has been there too long for anybody to be told.
                 JOIN notification n ON n.id = o.notification_id
-                WHERE o.arrived_at IS NOT NULL AND o.deleted_at IS NULL AND o.withdrawn_at IS NULL;
+                WHERE o.arrived_at IS NOT NULL AND o.deleted_at IS NULL AND o.withdrawn_at IS NULL
+                $q$;
             $d$
             ELSE '' END);
     END LOOP;

@@ -49,6 +49,8 @@ CREATE TABLE notification_throttle (
     user_id   INTEGER      NOT NULL REFERENCES user_account (id) ON DELETE CASCADE,
     group_key TEXT        NOT NULL,
     until     TEXT NOT NULL,
+    -- The one that passed.
+    notification_id INTEGER NOT NULL,
     PRIMARY KEY (user_id, group_key)
 ) STRICT;
 CREATE INDEX notification_throttle_until ON notification_throttle (until);
@@ -129,7 +131,8 @@ CREATE TABLE delivery (
     notification_id INTEGER      NOT NULL REFERENCES notification (id) ON DELETE CASCADE,
     user_id         INTEGER      NOT NULL REFERENCES user_account (id) ON DELETE CASCADE,
     channel         TEXT        NOT NULL CHECK (channel IN ('EMAIL', 'WEB_PUSH', 'FCM', 'WEBHOOK')),
-    endpoint_id     INTEGER      REFERENCES endpoint (id) ON DELETE CASCADE,
+    -- Null once it is forgotten; then nothing waits for it.
+    endpoint_id     INTEGER REFERENCES endpoint (id) ON DELETE SET NULL,
     state           TEXT        NOT NULL CHECK (state IN
         ('QUEUED', 'LEASED', 'SENT', 'FAILED', 'DEAD', 'UNKNOWN', 'SUPPRESSED', 'CANCELLED')),
     attempts        INTEGER     NOT NULL DEFAULT 0,
@@ -146,10 +149,9 @@ CREATE TABLE delivery (
     last_error      TEXT
 ) STRICT;
 CREATE INDEX delivery_due ON delivery (channel, next_attempt_at, id) WHERE state IN ('QUEUED', 'FAILED');
-CREATE INDEX delivery_leased ON delivery (channel, leased_until) WHERE state = 'LEASED';
-CREATE INDEX delivery_lane ON delivery (user_id, channel) WHERE state = 'LEASED';
-CREATE INDEX delivery_notification_id ON delivery (notification_id);
-CREATE INDEX delivery_user_id ON delivery (user_id);
+CREATE INDEX delivery_leased ON delivery (channel, leased_until, user_id) WHERE state = 'LEASED';
+CREATE INDEX delivery_notification_id ON delivery (notification_id, id);
+CREATE INDEX delivery_user_id ON delivery (user_id, id);
 CREATE INDEX delivery_endpoint_id ON delivery (endpoint_id);
 CREATE INDEX delivery_state ON delivery (state, id);
 
@@ -158,6 +160,9 @@ CREATE TABLE server_secret (
     name  TEXT PRIMARY KEY,
     value TEXT NOT NULL
 ) STRICT;
+
+-- Rows of one statement look for the change that they fold into.
+CREATE INDEX change_unnumbered_notification ON change (notification_id) WHERE position IS NULL AND notification_id IS NOT NULL;
 
 -- One change a notification that came or was withdrawn, and one a user whose
 -- notifications were read or deleted; never one a recipient: rows fold into a
