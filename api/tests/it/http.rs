@@ -51,6 +51,7 @@ async fn health_says_how_it_is(kind: Kind) {
     assert_eq!(
         workers,
         [
+            "alerts",
             "api-keys",
             "deliveries-webhook",
             "retention",
