@@ -83,11 +83,6 @@ impl Smtp {
         self.ask("DELETE", "connections", "").await;
     }
 
-    /// Forgets mails and behaviour.
-    pub(crate) async fn forget(&self) {
-        self.ask("DELETE", "mails", "").await;
-    }
-
     /// Makes it misbehave, as `server.mjs` tells.
     pub(crate) async fn behave(&self, behaviour: Value) {
         self.ask("POST", "behaviour", &behaviour.to_string()).await;

@@ -68,6 +68,9 @@ pub fn fault_of_user(text: &str) -> Option<&'static str> {
         Some("a user has 1 to 200 characters")
     } else if text.contains(char::is_control) {
         Some("a user has no control characters")
+    } else if text.starts_with("alert:") {
+        // It is what notifications of alert rules are from.
+        Some("a user does not begin with `alert:`")
     } else {
         None
     }
@@ -84,5 +87,24 @@ pub fn fault_of_companies(companies: &[UnitKey]) -> Option<&'static str> {
         Some("each must be a company's key, such as `company:1`")
     } else {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_called_like_a_rule() {
+        for (name, fits) in [
+            ("ada", true),
+            ("Ada Lovelace <ada@example.org>", true),
+            ("alert", true),
+            ("alert:7", false),
+            ("", false),
+            ("a\nb", false),
+        ] {
+            assert_eq!(fault_of_user(name).is_none(), fits, "{name:?}");
+        }
     }
 }

@@ -1,8 +1,6 @@
 //! Mails as they arrive at a real SMTP server, and what becomes of them when it
 //! misbehaves.
 
-use std::time::Instant;
-
 use domain::notification::{Addressee, Attachment, Channel, Content, Endpoint, Severity};
 use serde_json::json;
 use time::macros::datetime;
@@ -456,29 +454,4 @@ async fn settings_that_make_no_sense_are_refused() {
         !printed.contains("geheim") && !printed.contains("7, 7"),
         "{printed}"
     );
-}
-
-/// How many mails a second go out, in batches of 100. Says something in a release
-/// build: `cargo test --release -- --ignored --nocapture mails_a_second`.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement"]
-async fn mails_a_second() {
-    const BATCHES: u32 = 30;
-    let smtp = Smtp::start(&[]);
-    for connections in [1, 2, 4, 8] {
-        let email = email(EmailSettings {
-            connections,
-            ..settings(&smtp.url())
-        });
-        let batch = messages(100, content());
-        email.send_all(&batch).await;
-        let began = Instant::now();
-        for _ in 0..BATCHES {
-            assert!(email.send_all(&batch).await.iter().all(sent));
-        }
-        let rate = f64::from(BATCHES * 100) / began.elapsed().as_secs_f64();
-        println!("{connections} connections: {rate:.0} mails/s");
-        smtp.forget().await;
-        email.close().await;
-    }
 }
