@@ -60,6 +60,9 @@ pub(crate) struct EmailOptions {
 /// What mails are written with that name no template.
 const PLAIN: &str = "plain";
 
+/// The mail server, for the breaker: no host is called so.
+const MAIL_SERVER: &str = "the mail server";
+
 /// Waits for a mail server's answers.
 const SMTP_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -259,12 +262,30 @@ impl Channels {
         Ok(self.inner.templates.render(&letter)?)
     }
 
-    /// Sends mails, and says what came of each, in their order.
+    /// Sends mails, and says what came of each, in their order. A mail server that
+    /// takes none several times in a row is left alone for a while.
     pub(super) async fn send_mails(&self, messages: &[Message]) -> Vec<Outcome> {
-        match &self.inner.email {
-            Some(email) => email.send_all(messages).await,
-            None => messages.iter().map(|_| not_set_up()).collect(),
+        let Some(email) = &self.inner.email else {
+            return messages.iter().map(|_| not_set_up()).collect();
+        };
+        let permit = match self.inner.breaker.enter(MAIL_SERVER) {
+            Ok(permit) => permit,
+            Err(open) => {
+                let postponed = || Outcome::Postponed {
+                    reason: open.to_string(),
+                    after: open.retry_after,
+                };
+                return messages.iter().map(|_| postponed()).collect();
+            }
+        };
+        let outcomes = email.send_all(messages).await;
+        let is_failure = |outcome: &Outcome| matches!(outcome, Outcome::Failed { .. });
+        if !outcomes.is_empty() && outcomes.iter().all(is_failure) {
+            permit.failed();
+        } else {
+            permit.succeeded();
         }
+        outcomes
     }
 
     /// Sends one message over a channel other than mail.

@@ -26,6 +26,7 @@ use crate::wait::eventually;
 on_both!(
     a_webhook_is_signed_tried_again_and_given_up,
     mails_come_as_they_are_written,
+    a_mail_server_that_is_away_is_left_alone,
     browsers_get_what_only_they_can_read,
     devices_get_theirs_through_firebase,
     a_killed_server_loses_no_webhook_and_sends_none_as_another,
@@ -374,6 +375,40 @@ async fn mails_come_as_they_are_written(kind: Kind) {
     send(client, &["ada"], other).await;
     until_last(client, "ada", "SENT").await;
     assert_eq!(smtp.mails().await.len(), 2);
+}
+
+async fn a_mail_server_that_is_away_is_left_alone(kind: Kind) {
+    let database = kind.database().await;
+    // Nobody listens where somebody just did.
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("smtp://{}", gone.local_addr().unwrap());
+    drop(gone);
+    let more = ["--smtp-url", &url, "--mail-from", "pulse@example.org"];
+    let server = TestServer::start_with(database.url(), &more).await;
+    let client = &server.client;
+    let mail = json!({ "channels": ["EMAIL"] });
+    for user in ["a", "b", "c", "d", "e"] {
+        create_users(client, &[user]).await;
+        send(client, &[user], mail.clone()).await;
+        let failed = until_last(client, user, "FAILED").await;
+        assert_eq!(failed["attempts"], 1);
+    }
+    create_users(client, &["f"]).await;
+    send(client, &["f"], mail).await;
+    let waits = eventually("the sixth waits", async || {
+        let last = deliveries(client, "f").await.pop()?;
+        last["lastError"].is_string().then_some(last)
+    })
+    .await;
+    assert_eq!(
+        (&waits["state"], &waits["attempts"]),
+        (&json!("QUEUED"), &json!(0))
+    );
+    assert!(
+        waits["lastError"].as_str().unwrap().contains("left alone"),
+        "{waits}"
+    );
+    assert!(client.metric("smartpulse_delivery_breakers_open").await >= 1.0);
 }
 
 async fn browsers_get_what_only_they_can_read(kind: Kind) {
