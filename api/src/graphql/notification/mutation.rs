@@ -14,9 +14,10 @@ use super::super::types::delivery::{
     RetryDeliveryPayload,
 };
 use super::super::types::notification::{
-    DeleteNotificationsInput, MarkAllNotificationsReadInput, MarkNotificationsReadInput,
-    NotificationsPayload, RevokeNotificationInput, RevokeNotificationPayload,
-    SendNotificationInput, SendNotificationPayload, notification_id, number_of,
+    DeleteNotificationsInput, DeleteNotificationsPayload, MarkAllNotificationsReadInput,
+    MarkNotificationsReadInput, MarkNotificationsReadPayload, RevokeNotificationInput,
+    RevokeNotificationPayload, SendNotificationInput, SendNotificationPayload, notification_id,
+    number_of,
 };
 use super::super::types::patch;
 use super::super::types::scalar::Position;
@@ -130,7 +131,7 @@ impl NotificationMutation {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "Which.")] input: MarkNotificationsReadInput,
-    ) -> async_graphql::Result<NotificationsPayload> {
+    ) -> async_graphql::Result<MarkNotificationsReadPayload> {
         let user = own_user(ctx).await?;
         let ids = numbers(&input.ids)?;
         let db = log(ctx).database();
@@ -146,7 +147,7 @@ impl NotificationMutation {
         #[graphql(desc = "Until when; now, if absent.")] input: Option<
             MarkAllNotificationsReadInput,
         >,
-    ) -> async_graphql::Result<NotificationsPayload> {
+    ) -> async_graphql::Result<MarkNotificationsReadPayload> {
         let user = own_user(ctx).await?;
         let now = OffsetDateTime::now_utc();
         let until = input.unwrap_or_default().until.unwrap_or(now);
@@ -160,12 +161,13 @@ impl NotificationMutation {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "Which.")] input: DeleteNotificationsInput,
-    ) -> async_graphql::Result<NotificationsPayload> {
+    ) -> async_graphql::Result<DeleteNotificationsPayload> {
         let user = own_user(ctx).await?;
         let ids = numbers(&input.ids)?;
         let db = log(ctx).database();
         let deleted = domain_notification::delete(db, user, &ids, OffsetDateTime::now_utc()).await;
-        Ok(marked_payload(ctx, user, deleted.map_err(ApiError::from)?).await?)
+        let deleted = marked_payload(ctx, user, deleted.map_err(ApiError::from)?).await?;
+        Ok(deleted.into())
     }
 
     /// Sets what the viewer wants to get, and how.
@@ -355,11 +357,11 @@ async fn marked_payload(
     ctx: &Context<'_>,
     user: i64,
     marked: Marked,
-) -> Result<NotificationsPayload, ApiError> {
+) -> Result<MarkNotificationsReadPayload, ApiError> {
     let position = acknowledge(ctx, marked.receipt).await?;
     let unread_count =
         domain_notification::unread_count(log(ctx).database().reader(), user).await?;
-    Ok(NotificationsPayload {
+    Ok(MarkNotificationsReadPayload {
         notification_ids: marked.ids.into_iter().map(notification_id).collect(),
         unread_count,
         position: Position(position),

@@ -365,17 +365,37 @@ pub(crate) struct DeleteNotificationsInput {
     pub(crate) ids: Vec<ID>,
 }
 
-/// What was marked or deleted.
+/// What was marked read.
 #[derive(SimpleObject)]
-#[graphql(name = "NotificationsPayload")]
-pub(crate) struct NotificationsPayload {
-    /// Those that were not so before; what is gone or never was the viewer's is
+pub(crate) struct MarkNotificationsReadPayload {
+    /// Those that were unread before; what is gone or never was the viewer's is
     /// left out.
     pub(crate) notification_ids: Vec<ID>,
     /// What is unread now.
     pub(crate) unread_count: i64,
     /// The last change this call made: a read with it includes the call.
     pub(crate) position: Position,
+}
+
+/// What went from the list.
+#[derive(SimpleObject)]
+pub(crate) struct DeleteNotificationsPayload {
+    /// Those that were in it; what is gone or never was the viewer's is left out.
+    pub(crate) notification_ids: Vec<ID>,
+    /// What is unread now.
+    pub(crate) unread_count: i64,
+    /// The last change this call made: a read with it includes the call.
+    pub(crate) position: Position,
+}
+
+impl From<MarkNotificationsReadPayload> for DeleteNotificationsPayload {
+    fn from(marked: MarkNotificationsReadPayload) -> Self {
+        Self {
+            notification_ids: marked.notification_ids,
+            unread_count: marked.unread_count,
+            position: marked.position,
+        }
+    }
 }
 
 /// What happened to notifications of the viewer.
