@@ -113,7 +113,8 @@ async fn take_over(
     let unknown = format!("state = 'UNKNOWN', finished_at = $2, {silent}");
     // One that ends every server that attempts it must come to an end, too.
     let again = format!(
-        "state = CASE WHEN attempts < {MOST_ATTEMPTS} THEN 'FAILED' ELSE 'DEAD' END, next_attempt_at = $2, {silent}"
+        "state = CASE WHEN attempts < {MOST_ATTEMPTS} THEN 'FAILED' ELSE 'DEAD' END, next_attempt_at = $2, \
+         finished_at = CASE WHEN attempts >= {MOST_ATTEMPTS} THEN $2 END, {silent}"
     );
     let untouched =
         "state = CASE WHEN attempts = 1 THEN 'QUEUED' ELSE 'FAILED' END, attempts = attempts - 1";
