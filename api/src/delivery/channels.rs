@@ -18,8 +18,8 @@ use url::Url;
 
 use super::breaker::{Breaker, BreakerSettings};
 use super::email::{
-    CheckError, Email, EmailSettings, Letter, RenderError, Rendered, SmtpUrl, Templates,
-    UnsubscribeLink,
+    CheckError, Email, EmailSettings, Letter, PLAIN, RenderError, Rendered, SmtpUrl, Templates,
+    UnsubscribeLink, absolute_link,
 };
 use super::fcm::{self, Fcm, FcmSettings};
 use super::outbound::{Outbound, OutboundSettings};
@@ -56,9 +56,6 @@ pub(crate) struct EmailOptions {
     pub(crate) authorities: Option<PathBuf>,
     pub(crate) connections: u32,
 }
-
-/// What mails are written with that name no template.
-const PLAIN: &str = "plain";
 
 /// The mail server, for the breaker: no host is called so.
 const MAIL_SERVER: &str = "the mail server";
@@ -268,6 +265,10 @@ impl Channels {
         let Some(email) = &self.inner.email else {
             return messages.iter().map(|_| not_set_up()).collect();
         };
+        if messages.is_empty() {
+            // Nothing sent says nothing of the server.
+            return Vec::new();
+        }
         let permit = match self.inner.breaker.enter(MAIL_SERVER) {
             Ok(permit) => permit,
             Err(open) => {
@@ -280,7 +281,7 @@ impl Channels {
         };
         let outcomes = email.send_all(messages).await;
         let is_failure = |outcome: &Outcome| matches!(outcome, Outcome::Failed { .. });
-        if !outcomes.is_empty() && outcomes.iter().all(is_failure) {
+        if outcomes.iter().all(is_failure) {
             permit.failed();
         } else {
             permit.succeeded();
@@ -331,23 +332,19 @@ impl Channels {
 /// The link as mails have it. Nothing for what is neither an address nor a path:
 /// sending refuses that by itself, with all else that is wrong.
 fn check_link(public_url: &Url, link: &str) -> Result<Option<String>, ApiError> {
-    let address = if link.starts_with('/') {
-        Url::parse(&format!(
-            "{}{link}",
-            public_url.as_str().trim_end_matches('/')
-        ))
-    } else if link.starts_with("https://") || link.starts_with("http://") {
-        Url::parse(link)
-    } else {
+    let is_ours = ["/", "https://", "http://"]
+        .iter()
+        .any(|start| link.starts_with(start));
+    if !is_ours {
         return Ok(None);
-    };
-    match address {
-        Ok(address) if address.has_host() => Ok(Some(address.into())),
-        Ok(_) | Err(_) => Err(ApiError::violation(
+    }
+    let address = absolute_link(public_url, link).map_err(|_| {
+        ApiError::violation(
             "link",
             "this is not an address with a host, such as https://example.org/units/1",
-        )),
-    }
+        )
+    })?;
+    Ok(Some(address))
 }
 
 /// Mails are stricter about them than the rules of sending.

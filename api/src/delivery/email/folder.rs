@@ -12,7 +12,7 @@ use super::template::TemplateError;
 const MANIFEST: &str = "template.toml";
 
 /// The template that is always there, under this name.
-pub(super) const PLAIN: &str = "plain";
+pub(crate) const PLAIN: &str = "plain";
 
 /// A template as it was written, with all that it needs.
 #[derive(Debug)]

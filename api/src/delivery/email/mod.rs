@@ -29,6 +29,8 @@ use lettre::transport::smtp;
 use lettre::transport::smtp::client::{Certificate, TlsParameters};
 use url::Url;
 
+pub(crate) use folder::PLAIN;
+pub(crate) use link::absolute_link;
 pub(crate) use session::OpenError;
 pub(crate) use smtp_url::{SmtpUrl, SmtpUrlError};
 pub(crate) use template::{CheckError, Letter, RenderError, Rendered, TemplateInfo, Templates};
