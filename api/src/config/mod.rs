@@ -3,12 +3,14 @@
 
 mod auth;
 mod channels;
+mod connections;
 mod effective;
 mod file;
 mod url;
 
 pub use auth::{AuthArgs, AuthArgsError, AuthMode, JwtSecret};
 pub use channels::ChannelArgs;
+pub use connections::ConnectionArgs;
 pub(crate) use effective::describe;
 pub use file::{ConfigFileError, FileOptions};
 pub use url::{DatabaseUrl, RedisUrl, UnknownDatabase, UnknownRedis};
@@ -156,6 +158,9 @@ pub struct ServeArgs {
 
     #[command(flatten)]
     pub limits: LimitArgs,
+
+    #[command(flatten)]
+    pub connections: ConnectionArgs,
 
     #[command(flatten)]
     pub live: LiveArgs,

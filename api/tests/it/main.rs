@@ -7,6 +7,7 @@ mod auth;
 mod checker;
 mod cli;
 mod client;
+mod connections;
 mod cookbook;
 mod deliveries;
 mod deltas;
