@@ -29,6 +29,7 @@ pub(crate) enum ErrorCode {
     TooComplex,
     PositionExpired,
     ResyncRequired,
+    PersistedQueryNotSupported,
     Unavailable,
     Internal,
 }
@@ -45,6 +46,7 @@ impl ErrorCode {
             Self::TooComplex => "TOO_COMPLEX",
             Self::PositionExpired => "POSITION_EXPIRED",
             Self::ResyncRequired => "RESYNC_REQUIRED",
+            Self::PersistedQueryNotSupported => "PERSISTED_QUERY_NOT_SUPPORTED",
             Self::Unavailable => "UNAVAILABLE",
             Self::Internal => "INTERNAL",
         }
@@ -383,11 +385,12 @@ mod tests {
             ErrorCode::TooComplex,
             ErrorCode::PositionExpired,
             ErrorCode::ResyncRequired,
+            ErrorCode::PersistedQueryNotSupported,
             ErrorCode::Unavailable,
             ErrorCode::Internal,
         ]
         .map(ErrorCode::as_str);
-        insta::assert_snapshot!(codes.join(" "), @"BAD_USER_INPUT NOT_FOUND CONFLICT UNAUTHENTICATED FORBIDDEN RATE_LIMITED TOO_COMPLEX POSITION_EXPIRED RESYNC_REQUIRED UNAVAILABLE INTERNAL");
+        insta::assert_snapshot!(codes.join(" "), @"BAD_USER_INPUT NOT_FOUND CONFLICT UNAUTHENTICATED FORBIDDEN RATE_LIMITED TOO_COMPLEX POSITION_EXPIRED RESYNC_REQUIRED PERSISTED_QUERY_NOT_SUPPORTED UNAVAILABLE INTERNAL");
     }
 
     #[test]

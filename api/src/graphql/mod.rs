@@ -11,6 +11,7 @@ mod mutation;
 mod notification;
 mod page;
 pub(crate) mod params;
+pub(crate) mod persisted;
 mod query;
 mod subscribed;
 mod subscription;

@@ -24,6 +24,7 @@ use crate::error::{ApiError, ErrorCode};
 use crate::graphql::executor::Executor;
 use crate::graphql::frame::{Failure, Payload};
 use crate::graphql::params::Params;
+use crate::graphql::persisted;
 use crate::viewer::Viewer;
 
 /// What connections are held to.
@@ -194,13 +195,16 @@ where
             Ok(ClientMessage::ConnectionInit { payload }) => self.init(payload).await,
             Ok(ClientMessage::Ping { payload }) => self.say(pong(payload.as_ref())).await,
             Ok(ClientMessage::Pong { .. }) => ControlFlow::Continue(()),
-            Ok(ClientMessage::Subscribe { id, .. }) if id.len() > LONGEST_ID => {
+            Ok(ClientMessage::Subscribe { id, .. } | ClientMessage::SubscribeByHash { id })
+                if id.len() > LONGEST_ID =>
+            {
                 let closing = Closing::invalid("the id is longer than 256 bytes");
                 ControlFlow::Break(End::Close(closing))
             }
             Ok(ClientMessage::Subscribe { id, payload }) => {
                 self.begin(&id, payload, text.len()).await
             }
+            Ok(ClientMessage::SubscribeByHash { id }) => self.refuse_hash(&id).await,
             Ok(ClientMessage::Complete { id }) => {
                 self.end(&Id::new(&id));
                 ControlFlow::Continue(())
@@ -270,6 +274,15 @@ where
         self.open_bytes += bytes;
         self.operations.push(Operation::new(id, number, work));
         ControlFlow::Continue(())
+    }
+
+    /// The client has to send the operation itself.
+    async fn refuse_hash(&mut self, name: &str) -> Flow {
+        if self.viewer.is_none() {
+            return ControlFlow::Break(End::Close(Closing::unauthorized()));
+        }
+        let error = persisted::not_supported().into();
+        self.say(failed(&Id::new(name), &error).0).await
     }
 
     /// Ends an operation: nothing comes of it from here on.
