@@ -9,6 +9,7 @@ mod slots;
 pub(crate) use request_body::BodyError;
 pub(crate) use slots::Networks;
 
+use std::convert::Infallible;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
+use axum::http::{HeaderValue, Version, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -204,12 +206,22 @@ impl Connection {
         let settings = &self.settings;
         let service = service_fn(|request: hyper::Request<Incoming>| {
             let answering = activity.begin(request.version());
-            let request: Request = request.map(|body| Body::new(TimedBody::new(body, settings)));
-            let answer = self.router.clone().call(request);
-            async {
-                answer
-                    .await
-                    .map(|response| response.map(|body| answering.of(body)))
+            let (parts, body) = request.into_parts();
+            let body = TimedBody::new(body, settings);
+            // HTTP/2 has the body in a stream of its own, which ends with the answer.
+            let taken = body.taken().filter(|_| parts.version < Version::HTTP_2);
+            let answer = self
+                .router
+                .clone()
+                .call(Request::from_parts(parts, Body::new(body)));
+            async move {
+                let mut response = answer.await?;
+                if taken.is_some_and(|taken| !taken.is_whole()) {
+                    // The rest may come where the next request would begin.
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(header::CONNECTION, close);
+                }
+                Ok::<_, Infallible>(response.map(|body| answering.of(body)))
             }
         });
         let builder = http();

@@ -1,6 +1,8 @@
 //! The body of a request, which must come in time.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -27,6 +29,7 @@ pub(super) struct TimedBody {
     until: Instant,
     progress: Duration,
     timer: Option<Pin<Box<Sleep>>>,
+    ended: Arc<AtomicBool>,
 }
 
 impl TimedBody {
@@ -36,7 +39,14 @@ impl TimedBody {
             until: Instant::now() + settings.body,
             progress: settings.body_progress,
             timer: None,
+            ended: Arc::default(),
         }
+    }
+
+    /// Whether all of the body has been taken, as it will be known later; `None`
+    /// where there is none.
+    pub(super) fn taken(&self) -> Option<Taken> {
+        (!self.body.is_end_stream()).then(|| Taken(Arc::clone(&self.ended)))
     }
 
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -45,6 +55,15 @@ impl TimedBody {
             .timer
             .get_or_insert_with(|| Box::pin(sleep_until(until.min(Instant::now() + progress))));
         timer.as_mut().poll(cx)
+    }
+}
+
+/// Whether a body has been taken to its end.
+pub(super) struct Taken(Arc<AtomicBool>);
+
+impl Taken {
+    pub(super) fn is_whole(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -59,6 +78,9 @@ impl Body for TimedBody {
         match Pin::new(&mut self.body).poll_frame(cx) {
             Poll::Ready(frame) => {
                 self.timer = None;
+                if frame.is_none() || self.body.is_end_stream() {
+                    self.ended.store(true, Ordering::Relaxed);
+                }
                 Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Broken)))
             }
             Poll::Pending => self.poll_timer(cx).map(|()| Some(Err(BodyError::TimedOut))),

@@ -102,6 +102,11 @@ async fn a_compressed_body_is_inflated_within_the_limit() {
         let message = answer["errors"][0]["message"].to_string();
         assert!(message.contains("4096"), "{message}");
     }
+    // The client sends on, and still gets its answer, on a connection that is kept.
+    for _ in 0..20 {
+        let (status, answer) = post(client, "identity", request(2 * LIMIT).into_bytes()).await;
+        assert_eq!((status, code(&answer)), (413, "BAD_USER_INPUT"));
+    }
     server.stop().await;
 }
 

@@ -250,3 +250,26 @@ async fn http_2_is_spoken_and_held_to_the_same() {
     assert_eq!(ask().await, json!({ "data": { "__typename": "Query" } }));
     server.stop().await;
 }
+
+/// Else the next request would be sent where the rest of the body is expected.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_ends_with_a_body_that_was_not_taken() {
+    let database = Kind::Sqlite.database().await;
+    let options = ["--auth=required", "--limit-body-bytes=1000"];
+    let server = TestServer::start_with(database.url(), &options).await;
+    let head = "POST /graphql HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
+    for (body, closes) in [
+        ("content-length: 2\r\n\r\n", true),
+        ("content-length: 0\r\n\r\n", false),
+    ] {
+        let mut stream = connected(&server.client).await;
+        let request = format!("{head}{body}");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut said = vec![0; 4096];
+        let length = soon("an answer", stream.read(&mut said)).await.unwrap();
+        let said = String::from_utf8_lossy(&said[..length]).to_lowercase();
+        assert!(said.starts_with("http/1.1 401 "), "{said}");
+        assert_eq!(said.contains("connection: close"), closes, "{said}");
+    }
+    server.stop().await;
+}

@@ -6,10 +6,10 @@ use std::io;
 use std::pin::pin;
 
 use async_compression::tokio::bufread::{BrotliDecoder, GzipDecoder};
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, StatusCode, header};
 use futures_util::TryStreamExt;
-use http_body_util::{LengthLimitError, Limited};
+use http_body_util::{BodyDataStream, BodyExt, Collected, LengthLimitError, Limited};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_util::io::StreamReader;
 
@@ -42,17 +42,36 @@ impl Refused {
 }
 
 /// The JSON text of a request.
-pub(super) async fn read(headers: &HeaderMap, body: Body, most: usize) -> Result<Bytes, Refused> {
+pub(super) async fn read(
+    headers: &HeaderMap,
+    mut body: Body,
+    most: usize,
+) -> Result<Bytes, Refused> {
+    let read = read_text(headers, &mut body, most).await;
+    if read.is_err() {
+        drain(body, most).await;
+    }
+    read
+}
+
+async fn read_text(headers: &HeaderMap, body: &mut Body, most: usize) -> Result<Bytes, Refused> {
     check_media_type(headers)?;
     let encoding = Encoding::of(headers)?;
+    // What is compressed may not be more than what is plain.
+    let body = Limited::new(body, most);
+    let compressed = |body| StreamReader::new(BodyDataStream::new(body).map_err(io::Error::other));
     let read = match encoding {
-        Encoding::Identity => to_bytes(body, most).await.map_err(io::Error::other),
+        Encoding::Identity => body
+            .collect()
+            .await
+            .map(Collected::to_bytes)
+            .map_err(io::Error::other),
         Encoding::Gzip => {
-            let mut decoder = GzipDecoder::new(compressed(body, most));
+            let mut decoder = GzipDecoder::new(compressed(body));
             decoder.multiple_members(true);
             inflate(decoder, most).await
         }
-        Encoding::Brotli => inflate(BrotliDecoder::new(compressed(body, most)), most).await,
+        Encoding::Brotli => inflate(BrotliDecoder::new(compressed(body)), most).await,
     };
     let mut text = read.map_err(|error| unreadable(&error, encoding, most))?;
     if text.len() > most {
@@ -62,6 +81,13 @@ pub(super) async fn read(headers: &HeaderMap, body: Body, most: usize) -> Result
         text = text.slice(BYTE_ORDER_MARK.len()..);
     }
     Ok(text)
+}
+
+/// Takes the rest of a body that is refused, unless it is much: a client that is
+/// still sending would find its connection broken, and not the answer.
+async fn drain(body: Body, most: usize) {
+    let mut rest = Limited::new(body, most);
+    while let Some(Ok(_)) = rest.frame().await {}
 }
 
 /// A browser sends any other type across origins without asking first.
@@ -121,12 +147,6 @@ impl Encoding {
             )),
         }
     }
-}
-
-/// The bytes to inflate: no more than would be taken plain.
-fn compressed(body: Body, most: usize) -> impl tokio::io::AsyncBufRead {
-    let within = Body::new(Limited::new(body, most));
-    StreamReader::new(within.into_data_stream().map_err(io::Error::other))
 }
 
 /// Inflates up to one step more than is taken.
