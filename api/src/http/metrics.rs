@@ -203,6 +203,11 @@ impl Metrics {
         );
         part.register("frames", "Results made by executing", live.cohorts.frames);
         part.register(
+            "held_bytes",
+            "Memory of results and states that are kept for subscribers",
+            live.cohorts.held_bytes,
+        );
+        part.register(
             "frames_delivered",
             "Results handed to subscribers",
             live.cohorts.delivered,

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::future::pending;
 use std::ops::ControlFlow;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_graphql::Response;
@@ -14,6 +15,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::SelectAll;
 use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt};
 use serde_json::{Map, Value};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::message::{ACK, ClientMessage, Closing, Id, PING, complete, of_operation, pong};
@@ -39,6 +41,8 @@ pub(crate) struct SocketSettings {
     pub(crate) write_timeout: Duration,
     /// Operations under way at once.
     pub(crate) operations: usize,
+    /// Queries and mutations that are executed at once; the others wait in order.
+    pub(crate) running: usize,
     /// Bytes of one message; what operations under way were asked with takes four
     /// times that at most.
     pub(crate) message_bytes: usize,
@@ -53,6 +57,9 @@ impl SocketSettings {
 /// An id is repeated in every message about its operation.
 const LONGEST_ID: usize = 256;
 
+/// So many subscriptions of a connection catch up at once; each holds what it has
+/// read of the past.
+const CATCHING_UP: usize = 16;
 /// So many messages are written before the connection is flushed, at most.
 const BATCH: usize = 64;
 /// So many batches are written to a connection that is sent away, at most.
@@ -88,6 +95,10 @@ pub(super) struct Session<S, A> {
     /// Completes when what it was let in by is taken back.
     revoked: BoxFuture<'static, ()>,
     operations: SelectAll<Operation>,
+    /// A permit for each query or mutation that may be executed just now.
+    running: Arc<Semaphore>,
+    /// A permit for each subscription that may catch up just now.
+    catching_up: Arc<Semaphore>,
     /// The operation's number and the size of its message, by its id.
     ids: HashMap<Id, (u64, usize)>,
     next_number: u64,
@@ -120,6 +131,8 @@ where
             viewer: None,
             revoked: Box::pin(pending()),
             operations: SelectAll::new(),
+            running: Arc::new(Semaphore::new(settings.running)),
+            catching_up: Arc::new(Semaphore::new(CATCHING_UP)),
             ids: HashMap::new(),
             next_number: 0,
             open_bytes: 0,
@@ -259,20 +272,24 @@ where
             Err(errors) => return self.say(failed(&id, &Failure::new(&errors)).0).await,
         };
         let executor = self.executor.clone();
-        let work =
-            match operation.kind {
-                OperationType::Subscription => Work::Begin(Box::pin(async move {
-                    executor.subscribe(operation, viewer, None).await
-                })),
-                OperationType::Query | OperationType::Mutation => Work::Answer(Box::pin(
-                    async move { executor.answer(operation, viewer).await },
-                )),
-            };
+        let running = Arc::clone(&self.running);
+        let work = match operation.kind {
+            OperationType::Subscription => Work::Begin(Box::pin(async move {
+                executor.subscribe(operation, viewer, None).await
+            })),
+            OperationType::Query | OperationType::Mutation => Work::Answer(Box::pin(async move {
+                // It is never closed.
+                let _permit = running.acquire().await;
+                executor.answer(operation, viewer).await
+            })),
+        };
         let number = self.next_number;
         self.next_number += 1;
         self.ids.insert(id.clone(), (number, bytes));
         self.open_bytes += bytes;
-        self.operations.push(Operation::new(id, number, work));
+        let catching_up = Arc::clone(&self.catching_up);
+        self.operations
+            .push(Operation::new(id, number, work, catching_up));
         ControlFlow::Continue(())
     }
 
