@@ -2,9 +2,10 @@
 
 use std::any::Any;
 use std::error::Error;
+use std::fmt;
 use std::sync::Arc;
 
-use async_graphql::{ErrorExtensionValues, Pos, ServerError, Value};
+use async_graphql::{ErrorExtensionValues, PathSegment, Pos, ServerError, Value};
 use domain::Violation;
 use domain::access::AccessError;
 use domain::alert::AlertError;
@@ -345,7 +346,7 @@ pub(crate) fn finish(errors: &mut [ServerError]) {
                 tracing::error!(
                     error = source.as_ref() as &dyn Error,
                     code = ours.code.as_str(),
-                    path = ?error.path,
+                    path = %Place(&error.path),
                     "a request failed"
                 );
             }
@@ -356,6 +357,22 @@ pub(crate) fn finish(errors: &mut [ServerError]) {
             .extensions
             .get_or_insert_with(ErrorExtensionValues::default)
             .set("code", code.as_str());
+    }
+}
+
+/// The place of a field in an answer, as `units[0].key`.
+struct Place<'a>(&'a [PathSegment]);
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (depth, segment) in self.0.iter().enumerate() {
+            match segment {
+                PathSegment::Index(index) => write!(f, "[{index}]")?,
+                PathSegment::Field(name) if depth == 0 => f.write_str(name)?,
+                PathSegment::Field(name) => write!(f, ".{name}")?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -391,6 +408,17 @@ mod tests {
         ]
         .map(ErrorCode::as_str);
         insta::assert_snapshot!(codes.join(" "), @"BAD_USER_INPUT NOT_FOUND CONFLICT UNAUTHENTICATED FORBIDDEN RATE_LIMITED TOO_COMPLEX POSITION_EXPIRED RESYNC_REQUIRED PERSISTED_QUERY_NOT_SUPPORTED UNAVAILABLE INTERNAL");
+    }
+
+    #[test]
+    fn the_log_names_a_field_as_a_reader_would() {
+        let path = [
+            PathSegment::Field("units".into()),
+            PathSegment::Index(0),
+            PathSegment::Field("key".into()),
+        ];
+        assert_eq!(Place(&path).to_string(), "units[0].key");
+        assert_eq!(Place(&[]).to_string(), "");
     }
 
     #[test]
