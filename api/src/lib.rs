@@ -24,3 +24,4 @@ pub mod telemetry;
 pub mod tls;
 mod viewer;
 mod websocket;
+mod weight;

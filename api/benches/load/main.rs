@@ -2,12 +2,13 @@
 //! beside a stated limit of the same run. `docs/BENCHMARKS.md` has the results.
 //!
 //! `make bench` runs it; `cargo bench -p api --bench load -- http` runs a part:
-//! import, http, commits, fan-out, variables, latency, behind, notifications, mails, replicas.
+//! import, http, heavy, commits, fan-out, variables, latency, behind, notifications, mails, replicas.
 
 #![expect(clippy::print_stdout, reason = "its results are what it is run for")]
 
 mod bare;
 mod commits;
+mod heavy;
 mod http;
 mod import;
 mod live;
@@ -51,6 +52,9 @@ fn main() -> ExitCode {
         }
         if wants("http") {
             http::run().await;
+        }
+        if wants("heavy") {
+            heavy::run().await;
         }
         if wants("commits") {
             commits::run().await;

@@ -23,6 +23,7 @@ use super::subscribed::Subscribed;
 use super::{Limits, PointBudget, SmartPulseSchema};
 use crate::error::{self, ApiError, ErrorCode};
 use crate::viewer::{Scope, Viewer};
+use crate::weight;
 
 /// What carries out operations.
 #[derive(Clone)]
@@ -241,10 +242,13 @@ impl Inner {
         let metrics = self.metrics.clone();
         Box::pin(async_stream::stream! {
             loop {
-                let next = AssertUnwindSafe(responses.next()).catch_unwind().await;
-                let frame = match next {
+                let next = weight::carry(0, async {
+                    let response = responses.next().await?;
+                    Some(frame::frame(response, feed.take_note()))
+                });
+                let frame = match AssertUnwindSafe(next).catch_unwind().await {
                     Ok(None) => break,
-                    Ok(Some(response)) => frame::frame(response, feed.take_note()),
+                    Ok(Some(frame)) => frame,
                     Err(panic) => {
                         error::log_panic(&*panic, "an event could not be executed");
                         frame::failed(ApiError::panicked().into())

@@ -20,6 +20,7 @@ use super::types::unit::{Unit, UnitFilter, UnitOrder};
 use super::types::{Node, split_id, viewer};
 use super::{Limits, demand, log, spend};
 use crate::error::{ApiError, ErrorCode};
+use crate::weight;
 
 type UnitCursor = OpaqueCursor<(String, String)>;
 type ProviderCursor = OpaqueCursor<String>;
@@ -295,6 +296,7 @@ async fn read(ctx: &Context<'_>, selection: &ForecastSelection) -> Result<Foreca
         Some(view) => view.to_domain()?,
         None => domain::forecast::View::Latest,
     };
+    weight::add(range.periods()).await;
     let curve = log(ctx).forecasts().curve(&series, range, view).await?;
     Ok(Forecast { series, curve })
 }

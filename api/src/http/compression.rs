@@ -1,5 +1,12 @@
 //! Compressing answers, for clients that accept it.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::body::{Body, Bytes};
+use axum::http::header;
+use axum::response::Response;
+use http_body::Frame;
 use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
@@ -8,6 +15,8 @@ use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove
 const FROM_BYTES: u64 = 2 << 10;
 /// Numbers compress well; a higher level takes several times as long for little.
 const LEVEL: CompressionLevel = CompressionLevel::Precise(4);
+/// So many pieces are compressed in one go: a millisecond or so.
+const PIECES: u32 = 8;
 
 /// Compresses large answers. Streams stay as they are: a compressor would keep
 /// an event back until it has enough.
@@ -18,4 +27,35 @@ pub(super) fn layer() -> CompressionLayer<impl Predicate> {
     CompressionLayer::new()
         .quality(LEVEL)
         .compress_when(is_worth_it)
+}
+
+/// Lets others have their turn while a large answer is compressed.
+pub(super) async fn in_turns(response: Response) -> Response {
+    if !response.headers().contains_key(header::CONTENT_ENCODING) {
+        return response;
+    }
+    response.map(|body| Body::new(InTurns { body, pieces: 0 }))
+}
+
+struct InTurns {
+    body: Body,
+    pieces: u32,
+}
+
+impl http_body::Body for InTurns {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if self.pieces == PIECES {
+            self.pieces = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.pieces += 1;
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
 }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn_with_state, map_response};
 use axum::routing::get;
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -53,6 +53,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/schema.graphql", get(schema))
         .route("/metrics", get(metrics::text))
         .layer(compression::layer())
+        .layer(map_response(compression::in_turns))
         .merge(playground::router())
         .route("/graphql/ws", get(websocket::upgrade))
         .route("/unsubscribe", get(unsubscribe::ask).post(unsubscribe::end))

@@ -28,6 +28,7 @@ use crate::graphql::frame::{Failure, Payload};
 use crate::graphql::params::Params;
 use crate::graphql::persisted;
 use crate::viewer::Viewer;
+use crate::weight;
 
 /// What connections are held to.
 #[derive(Debug, Clone, Copy)]
@@ -280,7 +281,7 @@ where
             OperationType::Query | OperationType::Mutation => Work::Answer(Box::pin(async move {
                 // It is never closed.
                 let _permit = running.acquire().await;
-                executor.answer(operation, viewer).await
+                weight::carry(bytes, executor.answer(operation, viewer)).await
             })),
         };
         let number = self.next_number;

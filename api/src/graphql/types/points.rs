@@ -19,6 +19,7 @@ use domain::forecast::{Curve, Point, Resolution, Source};
 use time::OffsetDateTime;
 
 use super::forecast::ForecastPoint;
+use crate::weight;
 
 /// Points of a forecast, in order.
 pub(crate) struct Points {
@@ -33,6 +34,14 @@ pub(crate) enum PointSource {
 }
 
 impl PointSource {
+    /// The delivery periods that are looked at.
+    fn periods(&self) -> usize {
+        match self {
+            Self::Curve(curve) => curve.range().periods(),
+            Self::List(points) => points.len(),
+        }
+    }
+
     fn for_each(&self, mut visit: impl FnMut(Point)) {
         match self {
             Self::Curve(curve) => curve.points().for_each(visit),
@@ -64,6 +73,7 @@ impl OutputType for Points {
             .into_iter()
             .all(|selection| plan(ctx, selection, &mut columns));
         if plain && !columns.is_empty() {
+            weight::add(self.points.periods() * columns.len()).await;
             let mut json = String::from("[");
             let mut instant = InstantWriter::default();
             self.points.for_each(|point| {
@@ -82,6 +92,8 @@ impl OutputType for Points {
             json.push(']');
             return Ok(raw(json));
         }
+        // An object each costs ten times as much as text.
+        weight::add(self.points.periods() * 10).await;
         let mut points = Vec::new();
         self.points.for_each(|point| {
             points.push(ForecastPoint {
@@ -115,6 +127,7 @@ impl OutputType for Values {
         _: &ContextSelectionSet<'_>,
         _: &Positioned<Field>,
     ) -> ServerResult<Value> {
+        weight::add(self.0.range().periods()).await;
         let mut json = String::with_capacity(self.0.range().periods() * 8 + 2);
         json.push('[');
         for (i, mwh) in self.0.values().enumerate() {

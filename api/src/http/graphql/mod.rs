@@ -29,6 +29,7 @@ use crate::graphql::frame::Failure;
 use crate::graphql::params::{Params, parse_position};
 use crate::graphql::persisted;
 use crate::viewer::Viewer;
+use crate::weight;
 use accept::Form;
 use answer::respond;
 use body::Refused;
@@ -47,46 +48,48 @@ pub(super) async fn post(
     headers: HeaderMap,
     body: Body,
 ) -> HttpResponse {
-    let form = accept::choose(&headers, &accept::ONCE);
-    match read_body(&headers, body, shared.limits.body_bytes).await {
-        Ok(params) => execute(&shared, viewer, &headers, params, Method::Post).await,
-        Err(Unread::Refused(Refused { status, message })) => {
-            let form = form.unwrap_or(Form::Json);
-            answer::refuse(status, form, ApiError::bad_input(message))
+    let text = match body::read(&headers, body, shared.limits.body_bytes).await {
+        Ok(text) => text,
+        Err(Refused { status, message }) => {
+            let form = accept::choose(&headers, &accept::ONCE).unwrap_or(Form::Json);
+            return answer::refuse(status, form, ApiError::bad_input(message));
         }
-        Err(Unread::HashOnly) => unprepared(&shared, form, persisted::not_supported()),
-    }
+    };
+    let answered = async {
+        match read_text(&text) {
+            Ok(params) => execute(&shared, viewer, &headers, params, Method::Post).await,
+            Err(error) => no_operation(&shared, &headers, error),
+        }
+    };
+    weight::carry(text.len(), answered).await
 }
 
-/// Why there is no request.
-enum Unread {
-    Refused(Refused),
-    /// It has a persisted query's hash in place of the operation.
-    HashOnly,
-}
-
-impl From<Refused> for Unread {
-    fn from(refused: Refused) -> Self {
-        Self::Refused(refused)
-    }
-}
-
-async fn read_body(headers: &HeaderMap, body: Body, most: usize) -> Result<Params, Unread> {
-    let text = body::read(headers, body, most).await?;
-    let no_request = |what: &dyn std::fmt::Display| Refused {
-        status: StatusCode::BAD_REQUEST,
-        message: format!("the body is not a GraphQL request: {what}"),
+fn read_text(text: &[u8]) -> Result<Params, ApiError> {
+    let no_request = |what: &dyn std::fmt::Display| {
+        ApiError::bad_input(format!("the body is not a GraphQL request: {what}"))
     };
     // Serde would take a list of a request's fields for one, too.
     if !text.trim_ascii_start().starts_with(b"{") {
-        return Err(no_request(&"it is not a JSON object").into());
+        return Err(no_request(&"it is not a JSON object"));
     }
-    serde_json::from_slice(&text).map_err(|error| {
-        if persisted::is_hash_only(&text) {
-            return Unread::HashOnly;
+    serde_json::from_slice(text).map_err(|error| {
+        if persisted::is_hash_only(text) {
+            return persisted::not_supported();
         }
-        no_request(&error).into()
+        no_request(&error)
     })
+}
+
+/// The answer to a request that says nothing to execute.
+fn no_operation(shared: &Shared, headers: &HeaderMap, error: ApiError) -> HttpResponse {
+    let form = accept::choose(headers, &accept::ONCE);
+    match error.code() {
+        // It is one, for clients that send hashes.
+        ErrorCode::PersistedQueryNotSupported => {
+            not_begun(shared, form, vec![error.into_server_error()])
+        }
+        _ => answer::refuse(StatusCode::BAD_REQUEST, form.unwrap_or(Form::Json), error),
+    }
 }
 
 /// `GET /graphql`: an operation in the address. Nothing that changes anything.
@@ -96,13 +99,12 @@ pub(super) async fn get(
     headers: HeaderMap,
     Query(parameters): Query<HashMap<String, String>>,
 ) -> HttpResponse {
-    let form = accept::choose(&headers, &accept::ONCE);
     match read_parameters(parameters) {
-        Ok(params) => execute(&shared, viewer, &headers, params, Method::Get).await,
-        Err(error) if error.code() == ErrorCode::PersistedQueryNotSupported => {
-            unprepared(&shared, form, error)
+        Ok(params) => {
+            let answered = execute(&shared, viewer, &headers, params, Method::Get);
+            weight::carry(0, answered).await
         }
-        Err(error) => answer::refuse(StatusCode::BAD_REQUEST, form.unwrap_or(Form::Json), error),
+        Err(error) => no_operation(&shared, &headers, error),
     }
 }
 
@@ -231,11 +233,6 @@ async fn execute(
             None => not_acceptable("application/graphql-response+json or application/json"),
         },
     }
-}
-
-/// The answer to a request that says nothing to execute.
-fn unprepared(shared: &Shared, form: Option<Form>, error: ApiError) -> HttpResponse {
-    not_begun(shared, form, vec![error.into_server_error()])
 }
 
 /// The answer to a request of which nothing was executed.

@@ -1,0 +1,140 @@
+//! Heavy operations beside light ones.
+//!
+//! The runtime has few threads, and whoever is polled keeps its thread until the
+//! poll ends. An operation over five years of quarter-hours builds megabytes of
+//! text in one go; twenty of them would keep everybody waiting. An operation that
+//! turns out to be heavy goes on beside the runtime's threads, and only a few do so
+//! at a time: a core is left for the light ones.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::task::ready;
+use std::thread::available_parallelism;
+
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::Semaphore;
+use tokio::task::{block_in_place, yield_now};
+use tokio_util::sync::PollSemaphore;
+
+/// An operation is heavy from this on: some milliseconds of work.
+const HEAVY: usize = 5_000;
+/// So many bytes of a request are as heavy as one delivery period of an answer.
+const BYTES_A_PERIOD: usize = 50;
+
+/// The turns that heavy operations take. Cores belong to the process, and so do
+/// these.
+static TURNS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
+    let cores = available_parallelism().map_or(1, usize::from);
+    Arc::new(Semaphore::new((cores - 1).max(1)))
+});
+
+tokio::task_local! {
+    /// What the operation weighs that is carried, in delivery periods.
+    static WEIGHT: Arc<AtomicUsize>;
+}
+
+/// Adds delivery periods to what the operation weighs. To be awaited before the
+/// work is done that they stand for.
+pub(crate) async fn add(periods: usize) {
+    let before = WEIGHT.try_with(|weight| weight.fetch_add(periods, Ordering::Relaxed));
+    if before.is_ok_and(|before| before < HEAVY && before.saturating_add(periods) >= HEAVY) {
+        // Whoever carries it looks again before it goes on.
+        yield_now().await;
+    }
+}
+
+/// Carries an operation, asked for with so many bytes, to its end.
+pub(crate) async fn carry<F: Future>(request_bytes: usize, work: F) -> F::Output {
+    let weight = Arc::new(AtomicUsize::new(request_bytes / BYTES_A_PERIOD));
+    let mut work = pin!(WEIGHT.scope(Arc::clone(&weight), work));
+    let mut turns = PollSemaphore::new(Arc::clone(&TURNS));
+    poll_fn(|cx| {
+        if weight.load(Ordering::Relaxed) < HEAVY {
+            return work.as_mut().poll(cx);
+        }
+        // Held for one poll: who waits for a database leaves the turn to others.
+        let _turn = ready!(turns.poll_acquire(cx));
+        beside_the_runtime(|| work.as_mut().poll(cx))
+    })
+    .await
+}
+
+/// Lets other tasks go on on another thread meanwhile, where there are several.
+fn beside_the_runtime<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::current().runtime_flavor() {
+        RuntimeFlavor::MultiThread => block_in_place(work),
+        _ => work(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+    use std::sync::atomic::AtomicBool;
+
+    use tokio::task::JoinSet;
+
+    use super::*;
+
+    /// There is one thread, and it is not kept.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn light_work_goes_on_beside_heavy_work() {
+        let (begun, done) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
+        let mut tasks = JoinSet::new();
+        let (heavy_begun, heavy_done) = (Arc::clone(&begun), Arc::clone(&done));
+        tasks.spawn(carry(0, async move {
+            add(HEAVY).await;
+            heavy_begun.wait();
+            // Until the light work is done.
+            heavy_done.wait();
+        }));
+        tokio::task::spawn_blocking(move || begun.wait())
+            .await
+            .unwrap();
+        let mut light = JoinSet::new();
+        light.spawn(carry(0, async { add(1).await }));
+        light.join_all().await;
+        tokio::task::spawn_blocking(move || done.wait())
+            .await
+            .unwrap();
+        tasks.join_all().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn heavy_work_takes_turns() {
+        let most = TURNS.available_permits();
+        let running = Arc::new(AtomicUsize::new(0));
+        let too_many = Arc::new(AtomicBool::new(false));
+        let mut tasks = JoinSet::new();
+        for _ in 0..4 * most {
+            let (running, too_many) = (Arc::clone(&running), Arc::clone(&too_many));
+            tasks.spawn(carry(HEAVY * BYTES_A_PERIOD, async move {
+                for _ in 0..100 {
+                    if running.fetch_add(1, Ordering::SeqCst) >= most {
+                        too_many.store(true, Ordering::SeqCst);
+                    }
+                    std::thread::yield_now();
+                    running.fetch_sub(1, Ordering::SeqCst);
+                    yield_now().await;
+                }
+            }));
+        }
+        tasks.join_all().await;
+        assert!(!too_many.load(Ordering::SeqCst));
+        assert_eq!(TURNS.available_permits(), most);
+    }
+
+    #[tokio::test]
+    async fn one_thread_alone_carries_all() {
+        let carried = carry(0, async {
+            add(HEAVY).await;
+            yield_now().await;
+            7
+        });
+        assert_eq!(carried.await, 7);
+        // What nobody carries weighs nothing.
+        add(HEAVY).await;
+    }
+}
