@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, Value};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, Value};
 use time::{Date, Duration, OffsetDateTime};
 
 use super::AlertError;
@@ -19,7 +19,7 @@ use super::store::root_of;
 use super::team::{Team, read_capacities, teams};
 use super::versions::{Judged, Versions};
 use crate::Violation;
-use crate::database::{Database, json_list, numbers, sql};
+use crate::database::{Database, Transaction, json_list, numbers, sql};
 use crate::forecast::{Day, Version, decode_version};
 
 /// What a rule would have fired.
@@ -79,13 +79,13 @@ pub async fn dry_run(
     }
     let snapshot = db.snapshot().await?;
     let read = read(&snapshot, definition, since, until).await;
-    snapshot.rollback().await?;
+    snapshot.rollback().await;
     let (team, received) = read?;
     replay(definition, &team, received, since, until).await
 }
 
 async fn read(
-    db: &DatabaseTransaction,
+    db: &Transaction,
     definition: &Definition,
     since: OffsetDateTime,
     until: OffsetDateTime,
@@ -112,7 +112,7 @@ async fn read(
 
 /// The versions of some days that had been received by then, in the order they came.
 async fn versions(
-    db: &DatabaseTransaction,
+    db: &Transaction,
     team: &Team,
     first: Day,
     last: Day,

@@ -2,9 +2,7 @@
 
 use std::collections::HashSet;
 
-use sea_orm::{
-    ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, FromQueryResult, QueryResult, Value,
-};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, FromQueryResult, QueryResult, Value};
 use time::{Duration, OffsetDateTime};
 
 use super::AlertError;
@@ -12,7 +10,7 @@ use super::firing::Firing;
 use super::rule::{Condition, Definition, Rule, State};
 use super::team::Root;
 use crate::change::{Epoch, Position, read_head};
-use crate::database::{Database, instant, instant_or_null, json_list, numbers, sql};
+use crate::database::{Database, Transaction, instant, instant_or_null, json_list, numbers, sql};
 use crate::forecast::Resolution;
 use crate::notification::{Target, require_keys};
 use crate::unit::UnitKey;
@@ -238,7 +236,7 @@ pub(super) async fn cursor(db: &impl ConnectionTrait) -> Result<Cursor, DbErr> {
 /// Moves the cursor, unless somebody has written it or a rule since it was read:
 /// then nothing may be written that was worked out from it.
 pub(super) async fn advance(
-    txn: &DatabaseTransaction,
+    txn: &Transaction,
     read: &Cursor,
     to: Position,
     checked_at: OffsetDateTime,
@@ -261,7 +259,7 @@ pub(super) async fn advance(
 
 /// Keeps what a rule remembers, and that it fired if it told somebody.
 pub(super) async fn remember(
-    txn: &DatabaseTransaction,
+    txn: &Transaction,
     rule_id: i64,
     state: &State,
     told: Option<(&Firing, OffsetDateTime)>,
@@ -302,7 +300,7 @@ pub async fn create(
             Ok(rule)
         }
         Err(error) => {
-            txn.rollback().await?;
+            txn.rollback().await;
             Err(error)
         }
     }
@@ -324,7 +322,7 @@ pub async fn update(
             Ok(rule)
         }
         Err(error) => {
-            txn.rollback().await?;
+            txn.rollback().await;
             Err(error)
         }
     }
@@ -351,7 +349,7 @@ pub async fn delete(db: &Database, id: i64) -> Result<(), AlertError> {
     let statement = sql(&txn, "DELETE FROM alert_rule WHERE id = $1", [id.into()]);
     let gone = txn.execute_raw(statement).await?.rows_affected();
     if gone == 0 {
-        txn.rollback().await?;
+        txn.rollback().await;
         return Err(unknown_rule(id));
     }
     txn.commit().await?;
@@ -365,7 +363,7 @@ fn unknown_rule(id: i64) -> AlertError {
 /// What is being worked out from the rules as they were counts for nothing from
 /// here on. A cursor of another history is put at the head: what comes after a
 /// rule is made is looked at.
-async fn supersede(txn: &DatabaseTransaction) -> Result<(), DbErr> {
+async fn supersede(txn: &Transaction) -> Result<(), DbErr> {
     txn.execute_raw(sql(
         txn,
         "UPDATE alert_cursor SET version = version + 1, epoch = t.epoch, \
@@ -378,7 +376,7 @@ async fn supersede(txn: &DatabaseTransaction) -> Result<(), DbErr> {
 }
 
 async fn insert(
-    txn: &DatabaseTransaction,
+    txn: &Transaction,
     owner: &str,
     definition: &Definition,
     now: OffsetDateTime,
@@ -421,7 +419,7 @@ async fn insert(
 }
 
 async fn rewrite(
-    txn: &DatabaseTransaction,
+    txn: &Transaction,
     id: i64,
     definition: &Definition,
     now: OffsetDateTime,
@@ -459,7 +457,7 @@ async fn rewrite(
     written(txn, &row).await
 }
 
-async fn written(txn: &DatabaseTransaction, row: &QueryResult) -> Result<Rule, AlertError> {
+async fn written(txn: &Transaction, row: &QueryResult) -> Result<Rule, AlertError> {
     let id: i64 = row.try_get("", "id")?;
     rule(txn, id).await?.ok_or_else(|| unknown_rule(id))
 }
@@ -467,7 +465,7 @@ async fn written(txn: &DatabaseTransaction, row: &QueryResult) -> Result<Rule, A
 /// What a definition is written as, from `name` to `updated_at`. What it names
 /// must exist.
 async fn columns(
-    txn: &DatabaseTransaction,
+    txn: &Transaction,
     owner: &str,
     definition: &Definition,
     now: OffsetDateTime,
@@ -527,7 +525,7 @@ pub(super) async fn root_of(
 /// is unread there: others who send meanwhile wait their turn, and none of them
 /// for each other.
 pub(super) async fn lock_recipients<'a>(
-    txn: &DatabaseTransaction,
+    txn: &Transaction,
     targets: impl Iterator<Item = &'a Target>,
 ) -> Result<(), DbErr> {
     let backend = txn.get_database_backend();

@@ -240,7 +240,7 @@ impl Forecasts {
         match &change.subject {
             Subject::Everything => self.clock.invalidate_all(number),
             // Nothing of them is kept.
-            Subject::Notification(_) => {}
+            Subject::Notification(_) | Subject::Other(_) => {}
             Subject::Unit(key) => {
                 self.clock.invalidate(Units::tag(key), number);
             }

@@ -1,11 +1,11 @@
 //! Endpoints: where a user is reached on a channel that leaves the server.
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, FromQueryResult, Value};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, FromQueryResult, Value};
 use time::OffsetDateTime;
 
 use super::{Channel, NotificationError, delivery};
 use crate::Violation;
-use crate::database::{Database, instant, sql};
+use crate::database::{Database, Transaction, instant, sql};
 
 /// An endpoint to register. That its address and secret are right is for its
 /// channel to say, before.
@@ -89,7 +89,7 @@ pub async fn register(
         .await?;
     let count: i64 = count.map_or(Ok(0), |row| row.try_get("", "count"))?;
     if count >= MOST {
-        txn.rollback().await?;
+        txn.rollback().await;
         return Err(NotificationError::Conflict(format!(
             "there are {MOST} endpoints of this channel already: unregister one first"
         )));
@@ -168,7 +168,7 @@ pub async fn unregister(
     )
     .await?
     {
-        txn.rollback().await?;
+        txn.rollback().await;
         return Err(NotificationError::unknown(
             format!("endpoint {id} of yours"),
             "id",
@@ -179,7 +179,7 @@ pub async fn unregister(
 
 /// Removes the endpoint that meets a condition, if there is one.
 pub(super) async fn remove(
-    txn: &DatabaseTransaction,
+    txn: &Transaction,
     condition: &str,
     parameters: impl IntoIterator<Item = Value>,
     now: OffsetDateTime,
@@ -223,7 +223,7 @@ pub async fn set_secret(
         ))
         .await?;
     let Some(row) = row else {
-        txn.rollback().await?;
+        txn.rollback().await;
         return Err(NotificationError::unknown(
             format!("webhook {id} of yours"),
             "id",

@@ -1,6 +1,6 @@
 //! Sending: all or nothing.
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr};
+use sea_orm::{ConnectionTrait, DbErr};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use time::{Duration, OffsetDateTime};
@@ -10,7 +10,7 @@ use super::user::{fault_of_key, require_keys};
 use super::{Attachment, Channel, NotificationError, Severity, publish};
 use crate::Violation;
 use crate::change::{self, Receipt};
-use crate::database::{Database, instant, json_list, sql, texts};
+use crate::database::{Database, Transaction, instant, json_list, sql, texts};
 use crate::idempotency;
 
 /// Whom a notification is for: everybody who is in any of these, once.
@@ -103,7 +103,7 @@ pub async fn send(
             })
         }
         Err(error) => {
-            txn.rollback().await?;
+            txn.rollback().await;
             Err(error)
         }
     }
@@ -112,7 +112,7 @@ pub async fn send(
 /// [`send`] inside a transaction, which is to be rolled back after an error.
 /// Returns the notification's id.
 pub async fn write(
-    txn: &DatabaseTransaction,
+    txn: &Transaction,
     sender: &str,
     request: &SendRequest,
     now: OffsetDateTime,
@@ -122,7 +122,7 @@ pub async fn write(
 }
 
 async fn write_keyed(
-    txn: &DatabaseTransaction,
+    txn: &Transaction,
     sender: &str,
     request: &SendRequest,
     now: OffsetDateTime,
@@ -159,7 +159,7 @@ async fn write_keyed(
 }
 
 async fn insert(
-    txn: &DatabaseTransaction,
+    txn: &Transaction,
     sender: &str,
     request: &SendRequest,
     now: OffsetDateTime,
@@ -222,7 +222,7 @@ async fn insert(
 
 /// One statement for however many they are.
 async fn insert_recipients(
-    txn: &DatabaseTransaction,
+    txn: &Transaction,
     notification_id: i64,
     to: &Target,
 ) -> Result<u64, DbErr> {

@@ -1,12 +1,12 @@
 //! What a user wants to get, and how, set at once.
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, Value};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, Value};
 use time::OffsetDateTime;
 
 use super::preference::{self, fault_of_category};
 use super::user::{fault_of_key, fault_of_locale, fault_of_zone};
 use super::{NotificationError, Preference, QuietHours, delivery};
-use crate::database::{Database, json_list, sql, texts};
+use crate::database::{Database, Transaction, json_list, sql, texts};
 use crate::{Patch, Violation};
 
 /// What a user wants from now on; what is absent is left as it is.
@@ -96,11 +96,7 @@ fn faults(update: &SettingsUpdate) -> Vec<Violation> {
     violations
 }
 
-async fn set_user(
-    txn: &DatabaseTransaction,
-    user_id: i64,
-    update: &SettingsUpdate,
-) -> Result<(), DbErr> {
+async fn set_user(txn: &Transaction, user_id: i64, update: &SettingsUpdate) -> Result<(), DbErr> {
     let mut values: Vec<Value> = vec![user_id.into()];
     let mut assignments = Vec::new();
     let mut assign = |column: &str, value: Value| {
@@ -139,11 +135,7 @@ async fn set_user(
     Ok(())
 }
 
-async fn set_topics(
-    txn: &DatabaseTransaction,
-    user_id: i64,
-    update: &SettingsUpdate,
-) -> Result<(), DbErr> {
+async fn set_topics(txn: &Transaction, user_id: i64, update: &SettingsUpdate) -> Result<(), DbErr> {
     let backend = txn.get_database_backend();
     if !update.subscribe.is_empty() {
         let listed = match backend {

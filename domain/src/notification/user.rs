@@ -2,11 +2,11 @@
 
 use std::collections::HashSet;
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, FromQueryResult};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, FromQueryResult};
 use time::OffsetDateTime;
 
 use super::{NotificationError, QuietHours, endpoint};
-use crate::database::{Database, instant, json_list, sql, texts};
+use crate::database::{Database, Transaction, instant, json_list, sql, texts};
 use crate::violation::fault_of_name;
 use crate::{Patch, Violation};
 
@@ -226,7 +226,7 @@ pub async fn upsert_users(
 
 /// In the order in which counts are kept: a send to the same users must not wait
 /// for this while this waits for it.
-async fn lock_users(txn: &DatabaseTransaction, users: &[&UserUpsert]) -> Result<(), DbErr> {
+async fn lock_users(txn: &Transaction, users: &[&UserUpsert]) -> Result<(), DbErr> {
     let backend = txn.get_database_backend();
     if backend != DbBackend::Postgres {
         return Ok(());
@@ -242,7 +242,7 @@ async fn lock_users(txn: &DatabaseTransaction, users: &[&UserUpsert]) -> Result<
 }
 
 async fn write_user(
-    txn: &DatabaseTransaction,
+    txn: &Transaction,
     input: &UserUpsert,
     now: OffsetDateTime,
 ) -> Result<(), DbErr> {
@@ -323,7 +323,7 @@ pub async fn upsert_groups(db: &Database, groups: &[GroupUpsert]) -> Result<(), 
     let txn = db.begin().await?;
     for (i, input) in order {
         if let Err(error) = write_group(&txn, i, input).await {
-            txn.rollback().await?;
+            txn.rollback().await;
             return Err(error);
         }
     }
@@ -331,7 +331,7 @@ pub async fn upsert_groups(db: &Database, groups: &[GroupUpsert]) -> Result<(), 
 }
 
 async fn write_group(
-    txn: &DatabaseTransaction,
+    txn: &Transaction,
     i: usize,
     input: &GroupUpsert,
 ) -> Result<(), NotificationError> {
@@ -378,7 +378,7 @@ async fn write_group(
 
 /// An error that names the first of `keys` that `table` does not have.
 pub(crate) async fn require_keys(
-    txn: &DatabaseTransaction,
+    txn: &Transaction,
     table: &str,
     what: &str,
     keys: &[String],

@@ -1,12 +1,12 @@
 //! Taking notifications back: by who sent them, or when they expire.
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr};
+use sea_orm::{ConnectionTrait, DbErr};
 use time::OffsetDateTime;
 
 use super::publish::{Due, due};
 use super::{NotificationError, delivery};
 use crate::change::{self, Receipt};
-use crate::database::{Database, instant, sql};
+use crate::database::{Database, Transaction, instant, sql};
 
 /// Takes a notification back: it goes from all lists, and whatever is not on its
 /// way yet stays here. `sender` may only take back their own; absent, any.
@@ -27,7 +27,7 @@ pub async fn revoke(
     let by: Option<String> = row.map(|row| row.try_get("", "sender")).transpose()?;
     let theirs = by.is_some_and(|by| sender.is_none_or(|sender| sender == by));
     if !theirs {
-        txn.rollback().await?;
+        txn.rollback().await;
         return Err(NotificationError::unknown(
             format!("notification {notification_id} of yours"),
             "id",
@@ -49,7 +49,7 @@ pub async fn expire_due(db: &Database, now: OffsetDateTime) -> Result<Option<Rec
 
 /// One that is withdrawn already stays as it is.
 async fn withdraw(
-    txn: &DatabaseTransaction,
+    txn: &Transaction,
     notification_id: i64,
     withdrawal: &str,
     now: OffsetDateTime,

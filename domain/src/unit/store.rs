@@ -6,14 +6,14 @@ use entities::{unit, unit_capacity};
 use sea_orm::sea_query::{Condition, Expr, ExprTrait, OnConflict};
 use sea_orm::{
     ActiveValue::{NotSet, Set},
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityTrait, QueryFilter,
-    QueryOrder, QuerySelect, Statement,
+    ColumnTrait, ConnectionTrait, DbBackend, DbErr, EntityTrait, QueryFilter, QueryOrder,
+    QuerySelect, Statement,
 };
 use time::OffsetDateTime;
 
 use super::{Capacity, Unit, UnitError, UnitKey, UnitType, UnitUpsert};
 use crate::change::{self, Receipt};
-use crate::database::{Database, instant};
+use crate::database::{Database, Transaction, instant};
 use crate::violation::fault_of_name;
 use crate::{Patch, Violation};
 
@@ -222,14 +222,14 @@ pub async fn upsert(db: &Database, units: &[UnitUpsert]) -> Result<Receipt, Unit
     validate(units)?;
     let txn = db.begin().await?;
     if let Err(error) = write_valid(&txn, units).await {
-        txn.rollback().await?;
+        txn.rollback().await;
         return Err(error);
     }
     Ok(change::commit(txn).await?)
 }
 
 /// [`upsert`] inside a transaction, which is to be rolled back after an error.
-pub async fn write(txn: &DatabaseTransaction, units: &[UnitUpsert]) -> Result<(), UnitError> {
+pub async fn write(txn: &Transaction, units: &[UnitUpsert]) -> Result<(), UnitError> {
     validate(units)?;
     write_valid(txn, units).await
 }
@@ -287,7 +287,7 @@ fn validate(units: &[UnitUpsert]) -> Result<(), UnitError> {
     refuse(violations)
 }
 
-async fn write_valid(txn: &DatabaseTransaction, units: &[UnitUpsert]) -> Result<(), UnitError> {
+async fn write_valid(txn: &Transaction, units: &[UnitUpsert]) -> Result<(), UnitError> {
     let backend = txn.get_database_backend();
     let places = |input: &UnitUpsert| matches!(input.parent, Patch::Set(_));
     if backend == DbBackend::Postgres && units.iter().any(places) {
@@ -369,7 +369,7 @@ async fn write_valid(txn: &DatabaseTransaction, units: &[UnitUpsert]) -> Result<
     refuse(violations)
 }
 
-async fn upsert_row(txn: &DatabaseTransaction, input: &UnitUpsert) -> Result<(), DbErr> {
+async fn upsert_row(txn: &Transaction, input: &UnitUpsert) -> Result<(), DbErr> {
     let mut on_conflict = OnConflict::columns([unit::Column::UnitType, unit::Column::UnitNumber]);
     let mut row = unit::ActiveModel {
         id: NotSet,
@@ -402,7 +402,7 @@ async fn upsert_row(txn: &DatabaseTransaction, input: &UnitUpsert) -> Result<(),
 
 /// Follows each new parent upwards: a unit must not come back to itself.
 async fn cycles(
-    txn: &DatabaseTransaction,
+    txn: &Transaction,
     units: &[UnitUpsert],
     ids: &HashMap<UnitKey, (i64, Option<i64>)>,
 ) -> Result<Vec<Violation>, DbErr> {

@@ -9,6 +9,7 @@ mod alert;
 mod allocation;
 mod change_log;
 mod coalescing;
+mod connections;
 mod delivery;
 mod forecast_value;
 mod idempotency;

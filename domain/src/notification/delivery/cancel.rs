@@ -1,14 +1,14 @@
 //! Keeping back what has not left yet.
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, Value};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, Value};
 use time::OffsetDateTime;
 
-use crate::database::{instant, sql};
+use crate::database::{Transaction, instant, sql};
 
 /// Cancels the deliveries that wait and meet a condition with these parameters.
 /// In order of their ids, so that two callers cannot wait for each other.
 pub(in crate::notification) async fn cancel(
-    txn: &DatabaseTransaction,
+    txn: &Transaction,
     condition: &str,
     parameters: impl IntoIterator<Item = Value>,
     reason: &str,

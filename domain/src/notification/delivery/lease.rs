@@ -3,12 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use sea_orm::{
-    ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, FromQueryResult, QueryResult,
-};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, FromQueryResult, QueryResult};
 use time::OffsetDateTime;
 
-use crate::database::{Database, instant, json_list, numbers, sql, texts};
+use crate::database::{Database, Transaction, instant, json_list, numbers, sql, texts};
 use crate::notification::{
     Addressee, Attachment, Channel, Content, Endpoint, Message, QuietHours, Severity,
 };
@@ -104,11 +102,7 @@ async fn is_anything_due(
 /// No channel attempts more often by itself.
 const MOST_ATTEMPTS: i32 = 20;
 
-async fn take_over(
-    txn: &DatabaseTransaction,
-    channel: Channel,
-    now: OffsetDateTime,
-) -> Result<(), DbErr> {
+async fn take_over(txn: &Transaction, channel: Channel, now: OffsetDateTime) -> Result<(), DbErr> {
     let silent = "last_error = 'the replica that attempted it did not say what came of it'";
     let unknown = format!("state = 'UNKNOWN', finished_at = $2, {silent}");
     // One that ends every server that attempts it must come to an end, too.
@@ -146,11 +140,7 @@ async fn take_over(
 /// Deliveries of one user that one lease takes.
 const PER_USER: u32 = 5;
 
-async fn take(
-    txn: &DatabaseTransaction,
-    lease: &Lease,
-    now: OffsetDateTime,
-) -> Result<Vec<i64>, DbErr> {
+async fn take(txn: &Transaction, lease: &Lease, now: OffsetDateTime) -> Result<Vec<i64>, DbErr> {
     let backend = txn.get_database_backend();
     let rows = txn
         .query_all_raw(sql(
@@ -256,7 +246,7 @@ fn json(text: &str) -> Result<serde_json::Value, DbErr> {
     serde_json::from_str(text).map_err(|error| DbErr::Json(error.to_string()))
 }
 
-async fn load(txn: &DatabaseTransaction, ids: &[i64]) -> Result<Vec<Due>, DbErr> {
+async fn load(txn: &Transaction, ids: &[i64]) -> Result<Vec<Due>, DbErr> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
@@ -340,7 +330,7 @@ fn decode(row: &QueryResult, contents: &HashMap<i64, (Arc<Content>, bool)>) -> R
 
 /// What is not to be attempted now has not been: the attempt does not count.
 async fn put_back(
-    txn: &DatabaseTransaction,
+    txn: &Transaction,
     quiet: HashMap<OffsetDateTime, Vec<i64>>,
     unwanted: &[i64],
     now: OffsetDateTime,
@@ -375,10 +365,7 @@ async fn put_back(
 }
 
 /// Files go with mails only.
-async fn load_attachments(
-    txn: &DatabaseTransaction,
-    messages: &mut [Message],
-) -> Result<(), DbErr> {
+async fn load_attachments(txn: &Transaction, messages: &mut [Message]) -> Result<(), DbErr> {
     let is_mail = |message: &&Message| message.endpoint.channel == Channel::Email;
     let mut ids: Vec<i64> = messages
         .iter()

@@ -2,12 +2,12 @@
 
 use std::borrow::Cow;
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr};
 use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::DeliveryState;
-use crate::database::{Database, instant, json_list, numbers, sql, sqlite_instant};
+use crate::database::{Database, Transaction, instant, json_list, numbers, sql, sqlite_instant};
 use crate::notification::Outcome;
 
 /// What came of one attempt.
@@ -125,7 +125,7 @@ fn shorten(text: &str) -> Cow<'_, str> {
 
 /// Endpoints that are gone get nothing more.
 async fn give_up(
-    txn: &DatabaseTransaction,
+    txn: &Transaction,
     gone: &[&Settlement],
     now: OffsetDateTime,
 ) -> Result<(), DbErr> {
