@@ -13,7 +13,6 @@ use domain::database::Database;
 use domain::forecast::{self, Forecasts};
 use domain::idempotency;
 use domain::notification::{self, Channel};
-use migration::{Migrator, MigratorTrait};
 use sea_orm::{DbBackend, DbErr};
 use subscriptions::change_log::{self, ChangeLog, ChangeLogMetrics};
 use subscriptions::fanout::{Fanout, FanoutMetrics};
@@ -26,9 +25,9 @@ use tokio_util::sync::CancellationToken;
 use crate::alerts;
 use crate::auth::Authenticator;
 use crate::config::{
-    DatabaseArgs, DatabaseUrl, RedisUrl, SUBSCRIBER_QUEUE, ServeArgs, UnknownRedis,
-    change_log_settings,
+    DatabaseUrl, RedisUrl, SUBSCRIBER_QUEUE, ServeArgs, UnknownRedis, change_log_settings,
 };
+use crate::database::waiting;
 use crate::delivery::{self, Channels, DeliveryMetrics, Wake};
 use crate::drain::Drain;
 use crate::graphql::document::Documents;
@@ -124,48 +123,10 @@ struct StartLine {
     mode: &'static str,
 }
 
-/// Connects, and migrates if that is wanted or the database is an embedded
-/// file; else refuses a database that is not migrated.
-pub async fn open_database(args: &DatabaseArgs, migrate: bool) -> anyhow::Result<Database> {
-    args.database_url.check()?;
-    if let Some(path) = args.database_url.sqlite_path()
-        && let Some(folder) = std::path::Path::new(path).parent()
-    {
-        std::fs::create_dir_all(folder)
-            .with_context(|| format!("cannot create the folder {}", folder.display()))?;
-    }
-    let db = Database::connect(&args.settings()).await.with_context(|| {
-        format!(
-            "cannot connect to the database {}: is it running, and is --database-url right?",
-            args.database_url
-        )
-    })?;
-    if migrate || db.backend() == DbBackend::Sqlite {
-        self::migrate(&db).await?;
-    } else {
-        let pending = Migrator::get_pending_migrations(db.writer()).await?;
-        if !pending.is_empty() {
-            bail!(
-                "the database {} has {} pending migrations: run `smartpulse migrate`, or `smartpulse serve --migrate`",
-                args.database_url,
-                pending.len()
-            );
-        }
-    }
-    Ok(db)
-}
-
-/// Brings the schema up to date.
-pub async fn migrate(db: &Database) -> anyhow::Result<()> {
-    Migrator::up(db.writer(), None)
-        .await
-        .context("the database could not be migrated")
-}
-
 impl App {
     /// Puts the parts together over an open, migrated database.
     pub async fn build(db: Database, args: &ServeArgs) -> anyhow::Result<Self> {
-        let head = change_log::boot(&db)
+        let head = waiting("the change log", || change_log::boot(&db))
             .await
             .context("the change log could not be read")?;
         let clock = Arc::new(Clock::new(head));
@@ -335,11 +296,27 @@ impl App {
         };
         stop_workers.cancel();
         supervisor.join(STOP_PATIENCE).await;
-        self.shared.channels.close().await;
-        self.log.database().close().await?;
+        self.close().await;
         served.context("the server failed")?;
         tracing::info!("stopped");
         Ok(())
+    }
+
+    /// Closes what leads to other servers, which may have fallen silent: a process
+    /// that is told to stop ends all the same.
+    async fn close(&self) {
+        let all = async {
+            self.shared.channels.close().await;
+            self.log.database().close().await
+        };
+        match tokio::time::timeout(STOP_PATIENCE, all).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the database could not be closed"
+            ),
+            Err(_) => tracing::warn!("connections to other servers did not close in time"),
+        }
     }
 
     fn start_workers(&self, stop: CancellationToken) -> Supervisor {

@@ -9,6 +9,7 @@ use domain::Violation;
 use domain::access::AccessError;
 use domain::alert::AlertError;
 use domain::change::Position;
+use domain::database::Fault;
 use domain::forecast::ForecastError;
 use domain::notification::NotificationError;
 use domain::provider::ProviderError;
@@ -30,6 +31,7 @@ pub(crate) enum ErrorCode {
     PositionExpired,
     ResyncRequired,
     Unavailable,
+    Timeout,
     Internal,
 }
 
@@ -46,6 +48,7 @@ impl ErrorCode {
             Self::PositionExpired => "POSITION_EXPIRED",
             Self::ResyncRequired => "RESYNC_REQUIRED",
             Self::Unavailable => "UNAVAILABLE",
+            Self::Timeout => "TIMEOUT",
             Self::Internal => "INTERNAL",
         }
     }
@@ -95,16 +98,28 @@ impl ApiError {
     }
 
     fn database(source: DbErr) -> Self {
-        let unreachable = matches!(source, DbErr::ConnectionAcquire(_) | DbErr::Conn(_));
-        if !unreachable && !is_io(&source) {
-            return Self::internal(source);
-        }
+        let (code, message) = match Fault::of(&source) {
+            Fault::Unavailable => (
+                ErrorCode::Unavailable,
+                "the database cannot be reached or has no room: try again later",
+            ),
+            Fault::ReadOnly => (
+                ErrorCode::Unavailable,
+                "the database takes no writes just now: try again later",
+            ),
+            Fault::Busy | Fault::Conflict => (
+                ErrorCode::Unavailable,
+                "the database is busy with other writes: try again",
+            ),
+            Fault::Timeout => (
+                ErrorCode::Timeout,
+                "the database did not answer in time: try again, or ask for less",
+            ),
+            Fault::Permanent => return Self::internal(source),
+        };
         Self {
             source: Some(Arc::new(source)),
-            ..Self::new(
-                ErrorCode::Unavailable,
-                "the database cannot be reached just now: try again",
-            )
+            ..Self::new(code, message)
         }
     }
 
@@ -150,28 +165,6 @@ impl ApiError {
             ..Self::new(ErrorCode::NotFound, message)
         }
     }
-}
-
-/// A statement that failed because its connection broke.
-fn is_io(error: &DbErr) -> bool {
-    let mut source: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(error) = source {
-        if error.is::<std::io::Error>() {
-            return true;
-        }
-        source = error.source();
-    }
-    // What a server says that is going down or coming up, and a SQLite file that
-    // another program has held for too long.
-    let text = error.to_string();
-    [
-        "terminating connection",
-        "shutting down",
-        "starting up",
-        "database is locked",
-    ]
-    .iter()
-    .any(|sign| text.contains(sign))
 }
 
 impl From<DbErr> for ApiError {
@@ -384,10 +377,11 @@ mod tests {
             ErrorCode::PositionExpired,
             ErrorCode::ResyncRequired,
             ErrorCode::Unavailable,
+            ErrorCode::Timeout,
             ErrorCode::Internal,
         ]
         .map(ErrorCode::as_str);
-        insta::assert_snapshot!(codes.join(" "), @"BAD_USER_INPUT NOT_FOUND CONFLICT UNAUTHENTICATED FORBIDDEN RATE_LIMITED TOO_COMPLEX POSITION_EXPIRED RESYNC_REQUIRED UNAVAILABLE INTERNAL");
+        insta::assert_snapshot!(codes.join(" "), @"BAD_USER_INPUT NOT_FOUND CONFLICT UNAUTHENTICATED FORBIDDEN RATE_LIMITED TOO_COMPLEX POSITION_EXPIRED RESYNC_REQUIRED UNAVAILABLE TIMEOUT INTERNAL");
     }
 
     #[test]

@@ -139,7 +139,7 @@ pub(crate) fn frame(mut response: Response, note: Option<Note>) -> LiveFrame {
     let passes = |error: &ServerError| {
         matches!(
             error::code_of(error),
-            ErrorCode::Unavailable | ErrorCode::Internal
+            ErrorCode::Unavailable | ErrorCode::Timeout | ErrorCode::Internal
         )
     };
     let note = match note {

@@ -84,6 +84,16 @@ impl Metrics {
         let part = registry.sub_registry_with_prefix("change_log");
         part.register("ticks", "Numbering statements run", change_log.ticks);
         part.register(
+            "failed_ticks",
+            "Numbering statements that failed",
+            change_log.failed_ticks,
+        );
+        part.register(
+            "failed_reads",
+            "Reads of the change log that failed",
+            change_log.failed_reads,
+        );
+        part.register(
             "tick_seconds",
             "Numbering statements, by how long they took",
             change_log.tick_seconds,

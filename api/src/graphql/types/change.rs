@@ -110,6 +110,9 @@ pub(crate) enum ChangeEntity {
     Provider,
     /// Versions of a series.
     Forecast,
+    /// A kind that this replica does not know, written by a newer one. Clients
+    /// that know it read it there.
+    Other,
 }
 
 /// One committed change, of whatever.
@@ -146,7 +149,10 @@ impl Change {
         match &self.0.change.subject {
             Subject::Unit(key) => Some(UnitKey(*key)),
             Subject::Forecast(forecast) => Some(UnitKey(forecast.series.unit)),
-            Subject::Provider(_) | Subject::Notification(_) | Subject::Everything => None,
+            Subject::Provider(_)
+            | Subject::Notification(_)
+            | Subject::Other(_)
+            | Subject::Everything => None,
         }
     }
 
@@ -155,7 +161,10 @@ impl Change {
         match &self.0.change.subject {
             Subject::Provider(key) => Some(key.to_string()),
             Subject::Forecast(forecast) => Some(forecast.series.provider.to_string()),
-            Subject::Unit(_) | Subject::Notification(_) | Subject::Everything => None,
+            Subject::Unit(_)
+            | Subject::Notification(_)
+            | Subject::Other(_)
+            | Subject::Everything => None,
         }
     }
 

@@ -33,6 +33,7 @@ pub(super) fn refuse(status: StatusCode, form: Form, error: ApiError) -> HttpRes
 fn status_of(errors: &[ServerError]) -> StatusCode {
     match errors.first().map(error::code_of) {
         Some(ErrorCode::Unavailable) => StatusCode::SERVICE_UNAVAILABLE,
+        Some(ErrorCode::Timeout) => StatusCode::GATEWAY_TIMEOUT,
         Some(ErrorCode::Internal) => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::BAD_REQUEST,
     }
