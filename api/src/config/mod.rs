@@ -43,6 +43,14 @@ pub struct DatabaseArgs {
     /// Connections kept at most
     #[arg(long, env = "SMARTPULSE_DATABASE_CONNECTIONS", default_value_t = 16)]
     pub database_connections: u32,
+
+    /// Seconds that one statement may take
+    #[arg(
+        long,
+        env = "SMARTPULSE_DATABASE_STATEMENT_SECONDS",
+        default_value_t = 20
+    )]
+    pub database_statement_seconds: u32,
 }
 
 impl DatabaseArgs {
@@ -51,6 +59,7 @@ impl DatabaseArgs {
         Self {
             database_url: DatabaseUrl::of_file(path),
             database_connections: 16,
+            database_statement_seconds: 20,
         }
     }
 
@@ -59,6 +68,7 @@ impl DatabaseArgs {
             url: self.database_url.as_str().to_owned(),
             max_connections: self.database_connections.max(2),
             acquire_timeout: Duration::from_secs(5),
+            statement_timeout: seconds(self.database_statement_seconds),
             create_if_missing: true,
         }
     }

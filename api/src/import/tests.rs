@@ -46,6 +46,7 @@ impl Bench {
             url: test.url().to_owned(),
             max_connections: 2,
             acquire_timeout: Duration::from_secs(10),
+            statement_timeout: Duration::from_secs(20),
             create_if_missing: false,
         };
         Self {

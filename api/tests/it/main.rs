@@ -19,6 +19,8 @@ mod limits;
 mod live;
 mod notifications;
 mod ordering;
+mod outage;
+mod proxy;
 mod real_data;
 mod redis;
 mod replicas;

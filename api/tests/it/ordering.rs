@@ -194,7 +194,7 @@ async fn write_everything(kind: Kind, url: &str, server: &TestServer) -> Vec<Ack
                         .unwrap();
                 }
                 if random.random_bool(0.2) {
-                    txn.rollback().await.unwrap();
+                    txn.rollback().await;
                     continue;
                 }
                 let receipt = change::commit(txn).await.unwrap();
@@ -279,7 +279,7 @@ async fn sixteen_writers_lose_nothing(kind: Kind) {
 
     // A long unrelated transaction: with a snapshot, and a number on PostgreSQL.
     let other = connect(database.url()).await;
-    let unrelated = other.reader().begin().await.unwrap();
+    let unrelated = other.reader().unlimited().begin().await.unwrap();
     unrelated
         .execute_unprepared(match kind {
             Kind::Sqlite => "SELECT count(*) FROM change",
@@ -507,6 +507,7 @@ async fn sixty_seconds_under_an_open_snapshot_slow_no_tick() {
     let holder = connect(database.url()).await;
     let held = holder
         .reader()
+        .unlimited()
         .begin_with_config(Some(sea_orm::IsolationLevel::RepeatableRead), None)
         .await
         .unwrap();
