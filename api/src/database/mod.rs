@@ -1,6 +1,7 @@
 //! Opening the database: reached, owned, migrated.
 
 mod owner;
+mod pooler;
 
 pub(crate) use owner::Owner;
 
@@ -26,7 +27,7 @@ const MIGRATION_PATIENCE: Duration = Duration::from_secs(10);
 /// Opens the database for a command that may run beside a server. An embedded
 /// file is migrated if it has to be and nobody owns it.
 pub(crate) async fn open(args: &DatabaseArgs) -> anyhow::Result<Database> {
-    let db = connect(args).await.with_context(|| unreachable(args))?;
+    let db = connect(args).await.map_err(|error| explain(error, args))?;
     let Some(path) = sqlite_file(args) else {
         refuse_pending(&db, args).await?;
         return Ok(db);
@@ -53,7 +54,7 @@ pub(crate) async fn open_to_serve(
     let owner = own(args, "serve")?;
     let db = waiting("the database", || connect(args))
         .await
-        .with_context(|| unreachable(args))?;
+        .map_err(|error| explain(error, args))?;
     if migrates || owner.is_some() {
         migrate(&db).await?;
     } else {
@@ -70,7 +71,7 @@ pub(crate) async fn open_to_migrate(args: &DatabaseArgs) -> anyhow::Result<Datab
 
 /// The same for whoever owns it already.
 pub(crate) async fn open_owned(args: &DatabaseArgs) -> anyhow::Result<Database> {
-    let db = connect(args).await.with_context(|| unreachable(args))?;
+    let db = connect(args).await.map_err(|error| explain(error, args))?;
     migrate(&db).await?;
     Ok(db)
 }
@@ -145,18 +146,27 @@ async fn connect(args: &DatabaseArgs) -> Result<Database, DbErr> {
             ))
         })?;
     }
-    Database::connect(&args.settings()).await
+    let db = Database::connect(&args.settings()).await?;
+    pooler::refuse_shared_sessions(&db).await?;
+    Ok(db)
 }
 
 fn sqlite_file(args: &DatabaseArgs) -> Option<&Path> {
     args.database_url.sqlite_path().map(Path::new)
 }
 
-fn unreachable(args: &DatabaseArgs) -> String {
-    format!(
+fn explain(error: DbErr, args: &DatabaseArgs) -> anyhow::Error {
+    if pooler::is_to_blame(&error) {
+        return anyhow::Error::new(error).context(format!(
+            "the database {} cannot be used by way of its pooler: {}",
+            args.database_url,
+            pooler::WHAT_TO_SET
+        ));
+    }
+    anyhow::Error::new(error).context(format!(
         "cannot connect to the database {}: is it running, and is --database-url right?",
         args.database_url
-    )
+    ))
 }
 
 async fn pending(db: &Database) -> Result<Vec<String>, DbErr> {

@@ -443,3 +443,119 @@ fn a_command_fails_at_once_without_its_database() {
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(text.contains("cannot connect to the database"), "{text}");
 }
+
+#[test]
+fn a_pooler_that_shares_sessions_is_refused_with_what_to_set() {
+    let database = tokio::runtime::Runtime::new()
+        .unwrap()
+        .block_on(TestDatabase::postgres());
+    let (server, name) = database.url().rsplit_once('/').unwrap();
+    let (_, port) = server.rsplit_once(':').unwrap();
+    let folder = TempDir::new().unwrap();
+    let start = |mode: &str, ignored: &str, listen: u16| {
+        let file = folder.path().join(format!("{mode}{listen}.ini"));
+        let text = format!(
+            "[databases]\n{name} = host=127.0.0.1 port={port} user=postgres dbname={name}\n\
+             [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {listen}\nauth_type = any\n\
+             pool_mode = {mode}\n{ignored}\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        let mut command = Command::new("pgbouncer");
+        command
+            .arg(&file)
+            .stderr(Stdio::null())
+            .stdout(Stdio::null());
+        if Command::new("id").arg("-u").output().unwrap().stdout == b"0\n" {
+            // It does not run as root.
+            Command::new("chmod")
+                .args(["-R", "a+rX"])
+                .arg(folder.path())
+                .status()
+                .unwrap();
+            command.args(["-u", "nobody"]);
+        }
+        command.spawn()
+    };
+    let migrate = |listen: u16| {
+        // It takes a moment until the pooler listens.
+        let deadline = Instant::now() + crate::wait::DEADLINE;
+        while std::net::TcpStream::connect(("127.0.0.1", listen)).is_err() {
+            assert!(Instant::now() < deadline, "the pooler does not listen");
+            std::thread::yield_now();
+        }
+        let url = format!("postgres://postgres@127.0.0.1:{listen}/{name}");
+        let output = smartpulse(&["migrate", "--database-url", &url]);
+        (
+            output.status.success(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    let free = || {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap().port()
+    };
+    let ignore = "ignore_startup_parameters = extra_float_digits,options";
+    for (mode, ignored, fits) in [
+        ("transaction", "", false),
+        ("transaction", ignore, false),
+        ("session", ignore, true),
+    ] {
+        let listen = free();
+        let Ok(mut pooler) = start(mode, ignored, listen) else {
+            eprintln!("skipped: pgbouncer is not installed");
+            return;
+        };
+        let (done, text) = migrate(listen);
+        pooler.kill().unwrap();
+        pooler.wait().unwrap();
+        assert_eq!(done, fits, "{mode} {ignored}: {text}");
+        assert!(
+            fits || text.contains("pool_mode = session"),
+            "{mode} {ignored}: {text}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_under_load_is_told_apart_whatever_language_the_server_speaks() {
+    let database = TestDatabase::postgres().await;
+    let name = database.url().rsplit_once('/').unwrap().1;
+    let admin = crate::server::connect(&TestDatabase::postgres_server()).await;
+    let speak = |language: &str| format!("ALTER DATABASE {name} SET lc_messages = '{language}'");
+    let german =
+        sea_orm::ConnectionTrait::execute_unprepared(admin.writer(), &speak("de_DE.UTF-8"));
+    if german.await.is_err() {
+        eprintln!("de_DE.UTF-8 is not installed: the server speaks its own language");
+    }
+    let server = process(database.url(), &[]).await;
+    let client = &server.client;
+    client.data(DECLARE, Value::Null).await;
+    let (mut answered, mut failed) = (0, 0);
+    for round in 0..60 {
+        let terminate = async {
+            let terminate = format!(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+            );
+            sea_orm::ConnectionTrait::execute_unprepared(admin.writer(), &terminate)
+                .await
+                .unwrap();
+        };
+        let list = || client.graphql("{ units(first: 1) { nodes { key } } }", Value::Null);
+        let save = client.graphql(SAVE, json!({ "value": f64::from(round) }));
+        let (first, second, third, saved, ()) =
+            tokio::join!(list(), list(), list(), save, terminate);
+        for answer in [first, second, third, saved] {
+            if answer["errors"].is_null() {
+                answered += 1;
+            } else {
+                failed += 1;
+                assert_eq!(code(&answer), "UNAVAILABLE", "{answer}");
+            }
+        }
+    }
+    assert!(
+        answered > 0 && failed > 0,
+        "{answered} answered, {failed} failed"
+    );
+    server.kill();
+}

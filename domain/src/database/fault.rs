@@ -103,6 +103,8 @@ impl Fault {
     /// <https://www.postgresql.org/docs/current/errcodes-appendix.html>
     fn of_sqlstate(code: &str) -> Self {
         match code {
+            // A protocol violation stays one.
+            "08P01" => Self::Permanent,
             "25006" => Self::ReadOnly,
             // Cancelled by statement_timeout; idle in a transaction for too long.
             "57014" | "25P03" | "25P04" => Self::Timeout,
@@ -178,7 +180,7 @@ mod tests {
     fn sqlstates_are_told_apart_by_class() {
         for (code, fault) in [
             ("08006", Fault::Unavailable),
-            ("08P01", Fault::Unavailable),
+            ("08P01", Fault::Permanent),
             ("53100", Fault::Unavailable),
             ("53300", Fault::Unavailable),
             ("57P01", Fault::Unavailable),
