@@ -10,7 +10,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use async_graphql::Response;
 use async_graphql::parser::types::OperationType;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -23,6 +22,7 @@ use domain::change::Position;
 use super::Shared;
 use crate::auth::{Credentials, Refusal};
 use crate::error::{self, ApiError};
+use crate::graphql::answer::Answer;
 use crate::graphql::executor::Operation;
 use crate::graphql::frame::Failure;
 use crate::graphql::params::{Params, parse_position};
@@ -207,7 +207,7 @@ async fn execute(
             shared.metrics.errors(&errors);
             return match form {
                 Some(Form::EventStream) => stream::failed::<EventStream>(&Failure::new(&errors)),
-                form => respond(Response::from_errors(errors), form.unwrap_or(Form::Json)),
+                form => respond(Answer::refused(errors), form.unwrap_or(Form::Json)),
             };
         }
     };
@@ -232,18 +232,12 @@ async fn execute(
 
 async fn answer(shared: &Shared, operation: Operation, viewer: Viewer, form: Form) -> HttpResponse {
     let began = Instant::now();
-    let response = shared.executor.answer(operation, viewer).await;
-    shared.metrics.request(began.elapsed(), &response.errors);
-    if form != Form::EventStream {
-        return respond(response, form);
+    let answer = shared.executor.answer(operation, viewer).await;
+    shared.metrics.request(began.elapsed(), &answer.errors);
+    if form == Form::EventStream {
+        return stream::once::<EventStream>(&answer.json);
     }
-    if let Some(failure) = Failure::of(&response) {
-        return stream::failed::<EventStream>(&failure);
-    }
-    match serde_json::to_string(&response) {
-        Ok(result) => stream::once::<EventStream>(&result),
-        Err(error) => stream::failed::<EventStream>(&ApiError::internal(error).into()),
-    }
+    respond(answer, form)
 }
 
 async fn subscribe(
