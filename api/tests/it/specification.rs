@@ -194,6 +194,8 @@ async fn what_is_not_valid_is_not_executed() {
         "query($k: UnitKey) { position }",
         "{ unit(key: $k) { key } }",
         "query($k: UnitKey) { unit(key: $k) { key } }",
+        "query($k: UnitKey = null) { unit(key: $k) { key } }",
+        "query($k: UnitKey! = null) { unit(key: $k) { key } }",
         "query($k: String!) { unit(key: $k) { key } }",
         "query($k: Nothing) { unit(key: $k) { key } }",
         "{ position } fragment F on Query { position }",

@@ -303,9 +303,14 @@ fn parse(text: &str, contract: &Contract, limits: &Limits) -> Result<Document, V
         let error = ApiError::bad_input("a selection set is empty: select at least one field");
         return Err(only(error.into_server_error()));
     }
-    let valid = parsed
-        .to_executable_validate(&contract.schema)
-        .map_err(|found| fault::of_document(&found.errors))?;
+    let validate = |document: &ast::Document| {
+        let validated = document.to_executable_validate(&contract.schema);
+        validated.map_err(|found| fault::of_document(&found.errors))
+    };
+    if let Some(without) = without_null_defaults(&parsed) {
+        validate(&without)?;
+    }
+    let valid = validate(&parsed)?;
     let deciding = deciding(&parsed);
     let mut faults = Vec::new();
     let mut operations = Vec::with_capacity(valid.operations.len());
@@ -354,6 +359,34 @@ fn measure(document: &ast::Document, limits: &Limits) -> Result<(), ServerError>
         )));
     }
     Ok(())
+}
+
+/// The document as it is valid or not: apollo-compiler takes a default that is null
+/// for one that makes a nullable variable fit where null does not. `None` if there
+/// is no such default.
+fn without_null_defaults(document: &ast::Document) -> Option<ast::Document> {
+    let is_null = |variable: &ast::VariableDefinition| {
+        let default = variable.default_value.as_ref();
+        default.is_some_and(|default| default.is_null())
+    };
+    let mut found = None;
+    for (i, definition) in document.definitions.iter().enumerate() {
+        let ast::Definition::OperationDefinition(of) = definition else {
+            continue;
+        };
+        if !of.variables.iter().any(|variable| is_null(variable)) {
+            continue;
+        }
+        let mut operation = of.clone();
+        for variable in &mut operation.make_mut().variables {
+            if is_null(variable) {
+                variable.make_mut().default_value = None;
+            }
+        }
+        let copy = found.get_or_insert_with(|| document.clone());
+        copy.definitions[i] = ast::Definition::OperationDefinition(operation);
+    }
+    found
 }
 
 /// Names of variables that a `@skip` or `@include` goes by.
