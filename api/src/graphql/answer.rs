@@ -1,5 +1,7 @@
 //! The result of a query or a mutation, as text: the same over every transport.
 
+use std::fmt::Write;
+
 use apollo_compiler::response::JsonMap;
 use async_graphql::{Response, ServerError, Value};
 
@@ -18,9 +20,21 @@ pub(crate) struct Answer {
     pub(crate) executed: bool,
 }
 
+/// What an answer weighs, as it was told before any work.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cost {
+    pub(super) bytes: u64,
+    pub(super) limit: u64,
+}
+
 impl Answer {
-    /// What came of an operation.
-    pub(super) fn executed(plan: &Plan, mut response: Response, introspected: &JsonMap) -> Self {
+    /// What came of an operation; with its cost if it was asked for.
+    pub(super) fn executed(
+        plan: &Plan,
+        mut response: Response,
+        introspected: &JsonMap,
+        cost: Option<Cost>,
+    ) -> Self {
         error::finish(&mut response.errors);
         let mut errors = response.errors;
         let is_refused =
@@ -28,10 +42,17 @@ impl Answer {
         if is_refused {
             return Self::of_errors(errors);
         }
-        let mut json = complete(plan, &response.data, introspected, &mut errors);
-        json.push(b'}');
+        let json = complete(plan, &response.data, introspected, &mut errors);
+        let mut json = complete::text(json);
+        if let Some(Cost { bytes, limit }) = cost {
+            let _ = write!(
+                json,
+                ",\"extensions\":{{\"cost\":{{\"bytes\":{bytes},\"limit\":{limit}}}}}"
+            );
+        }
+        json.push('}');
         Self {
-            json: complete::text(json),
+            json,
             errors,
             executed: true,
         }

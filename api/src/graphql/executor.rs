@@ -13,7 +13,7 @@ use subscriptions::change_log::ChangeLog;
 use subscriptions::cohort::{Cohorts, Member, Run};
 use tokio::time::timeout;
 
-use super::answer::Answer;
+use super::answer::{Answer, Cost};
 use super::feed::Feed;
 use super::frame::{self, Failure, LiveFrame, Payload};
 use super::live_metrics::LiveMetrics;
@@ -46,6 +46,8 @@ pub(crate) struct Operation {
     pub(crate) kind: OperationType,
     /// What the answer must include.
     min_position: Option<Position>,
+    /// The answer says what it costs.
+    pub(crate) tells_cost: bool,
 }
 
 /// Those who ask for the same. Names are what GraphQL allows as such and values are
@@ -113,6 +115,7 @@ impl Executor {
                     .min_position()
                     .map_err(|error| vec![error.into_server_error()])?,
             };
+            let tells_cost = params.asks_cost();
             let name = params.operation_name.filter(|name| !name.is_empty());
             let documents = &self.inner.documents;
             let prepared = documents.prepare(&params.query, name.as_deref(), params.variables)?;
@@ -120,6 +123,7 @@ impl Executor {
                 kind: prepared.kind,
                 prepared,
                 min_position,
+                tells_cost,
             })
         };
         prepare().map_err(|mut errors: Vec<ServerError>| {
@@ -135,15 +139,20 @@ impl Executor {
         }
         let prepared = operation.prepared;
         let (plan, introspected) = (prepared.plan, prepared.introspected);
+        let cost = operation.tells_cost.then_some(Cost {
+            bytes: prepared.cost,
+            limit: self.inner.limits.answer_bytes,
+        });
+        let answer = |response| Answer::executed(&plan, response, &introspected, cost);
         if !plan.executes {
-            return Answer::executed(&plan, Response::new(Value::Null), &introspected);
+            return answer(Response::new(Value::Null));
         }
         let request = request(plan.document.clone(), prepared.variables)
             .data(viewer)
             .data(PointBudget::new(self.inner.limits));
         let executed = AssertUnwindSafe(self.inner.schema.execute(request));
         match executed.catch_unwind().await {
-            Ok(response) => Answer::executed(&plan, response, &introspected),
+            Ok(response) => answer(response),
             Err(panic) => {
                 error::log_panic(&*panic, "an operation could not be executed");
                 Answer::refused(vec![ApiError::panicked().into_server_error()])

@@ -48,6 +48,9 @@ pub struct Limits {
     pub aliases: usize,
     /// Delivery periods of all forecasts of a request together.
     pub points: i64,
+    /// What the answer to an operation weighs, in bytes, as its plan tells before
+    /// any work.
+    pub answer_bytes: u64,
     /// Bytes of a request's body.
     pub body_bytes: usize,
 }

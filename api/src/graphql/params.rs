@@ -23,6 +23,12 @@ pub(crate) struct Params {
 pub(crate) const MIN_POSITION: &str = "minPosition";
 
 impl Params {
+    /// Whether the answer is to say what it costs.
+    pub(crate) fn asks_cost(&self) -> bool {
+        let cost = self.extensions.as_ref().and_then(|e| e.get("cost"));
+        cost == Some(&serde_json::Value::Bool(true))
+    }
+
     /// The position that the answer must include.
     pub(crate) fn min_position(&self) -> Result<Option<Position>, ApiError> {
         use serde_json::Value;

@@ -120,6 +120,7 @@ mod tests {
             tokens: 1000,
             aliases: 10,
             points: 1000,
+            answer_bytes: 1 << 20,
             body_bytes: 1000,
         };
         Documents::new(limits, 1 << 20)

@@ -574,3 +574,47 @@ async fn introspection_has_limits_of_its_own() {
     assert_eq!(code(&answer), "TOO_COMPLEX", "{answer}");
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_weighs_too_much_is_not_made() {
+    let (_database, server) = server().await;
+    let client = &server.client;
+    let wide = |count: usize, years: usize| {
+        let aliases: String = (0..count).map(|i| format!("a{i}: values ")).collect();
+        format!(
+            "{{ forecast(unit: \"plant:1\", provider: \"p\", resolution: PT15M, from: \"2020-01-01T00:00:00Z\", to: \"{}-01-01T00:00:00Z\") {{ {aliases} }} }}",
+            2020 + years
+        )
+    };
+    let answer = client.graphql(&wide(90, 5), Value::Null).await;
+    assert_eq!(code(&answer), "TOO_COMPLEX", "{answer}");
+    assert!(answer.get("data").is_none(), "{answer}");
+    let message = answer["errors"][0]["message"].as_str().unwrap();
+    assert!(
+        message.contains("at most 67108864 are allowed"),
+        "{message}"
+    );
+    let mut socket = client.subscribe(&wide(90, 5), Value::Null).await;
+    assert_eq!(code(&socket.next().await.unwrap()), "TOO_COMPLEX");
+    client.data(&wide(2, 5), Value::Null).await;
+    // What it costs is told to who asks, by a header or in the request.
+    let body = json!({ "query": wide(1, 1) });
+    let request = client.http().post(client.url("/graphql")).json(&body);
+    let request = request.header("smartpulse-cost", "1");
+    let answer: Value = request.send().await.unwrap().json().await.unwrap();
+    let told = &answer["extensions"]["cost"];
+    let text = answer["data"].to_string().len() as u64;
+    let cost = told["bytes"].as_u64().unwrap();
+    assert!(
+        (text / 2..text * 4).contains(&cost),
+        "{text} bytes cost {cost}"
+    );
+    assert_eq!(told["limit"], 67_108_864);
+    let body = json!({ "query": "{ position }", "extensions": { "cost": true } });
+    let request = client.http().post(client.url("/graphql")).json(&body);
+    let answer: Value = request.send().await.unwrap().json().await.unwrap();
+    assert!(answer["extensions"]["cost"]["bytes"].is_u64(), "{answer}");
+    let untold = client.graphql("{ position }", Value::Null).await;
+    assert_eq!(untold["extensions"], Value::Null);
+    server.stop().await;
+}

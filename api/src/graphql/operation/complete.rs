@@ -252,3 +252,204 @@ fn write_json(out: &mut Vec<u8>, value: &impl serde::Serialize) {
     serde_json::to_writer(out, value)
         .unwrap_or_else(|error| unreachable!("a value is JSON: {error}"));
 }
+
+#[cfg(test)]
+mod tests {
+    use apollo_compiler::ExecutableDocument;
+    use serde_json::json;
+
+    use super::super::contract::Contract;
+    use super::*;
+
+    const SCHEMA: &str = "
+        type Query { a: A  n: A!  list: [A]  firm: [A!]  grid: [[Int!]]!  some: Some  any: [Any!]!  text: JSON }
+        type A { x: Int  y: Int!  a: A  n: A!  list: [A!]! }
+        type B implements Some { z: Int!  id: ID }
+        type C implements Some { id: ID }
+        interface Some { id: ID }
+        union Any = B | C
+        scalar JSON";
+
+    /// The text of an answer, and paths of its errors, of which those of `failed`
+    /// fields were there before.
+    fn completed(query: &str, data: serde_json::Value, failed: &[&str]) -> (String, Vec<String>) {
+        let contract = Contract::new(SCHEMA);
+        let document = ExecutableDocument::parse_and_validate(&contract.schema, query, "test");
+        let document = document.unwrap_or_else(|found| panic!("{query}: {found}"));
+        let operation = document.operations.get(None).unwrap();
+        let plan = Plan::new(
+            &contract.schema,
+            &document,
+            operation,
+            100,
+            &|_| true,
+            &|_| true,
+        );
+        let plan = plan.unwrap_or_else(|error| panic!("{query}: {error}"));
+        let mut errors: Vec<ServerError> = failed
+            .iter()
+            .map(|path| ServerError {
+                path: path.split('.').map(segment).collect(),
+                ..ServerError::new("failed", None)
+            })
+            .collect();
+        let data = Value::from_json(data).unwrap();
+        let written = complete(&plan, &data, &JsonMap::new(), &mut errors);
+        let written: serde_json::Value =
+            serde_json::from_str(&format!("{}}}", text(written.clone()))).unwrap_or_else(|error| {
+                panic!("{error}: {}", text(written));
+            });
+        let paths = errors.iter().map(|error| {
+            let path = serde_json::to_value(&error.path).unwrap();
+            let steps = path.as_array().unwrap().iter().map(|step| match step {
+                serde_json::Value::String(key) => key.clone(),
+                index => index.to_string(),
+            });
+            steps.collect::<Vec<_>>().join(".")
+        });
+        (written["data"].to_string(), paths.collect())
+    }
+
+    fn segment(step: &str) -> PathSegment {
+        match step.parse() {
+            Ok(index) => PathSegment::Index(index),
+            Err(_) => PathSegment::Field(step.to_owned()),
+        }
+    }
+
+    #[test]
+    fn null_comes_up_to_the_nearest_parent_that_may_be_null() {
+        for (query, data, failed, expect, errors) in [
+            // What failed was left out.
+            (
+                "{ a { y x } }",
+                json!({ "a": { "y": 1 } }),
+                vec!["a.x"],
+                r#"{"a":{"x":null,"y":1}}"#,
+                vec!["a.x"],
+            ),
+            (
+                "{ a { x y } }",
+                json!({ "a": { "x": 1 } }),
+                vec!["a.y"],
+                r#"{"a":null}"#,
+                vec!["a.y"],
+            ),
+            (
+                "{ n { y } }",
+                json!({ "n": null }),
+                vec!["n.y"],
+                "null",
+                vec!["n.y"],
+            ),
+            (
+                "{ n { a { n { y } } } }",
+                json!({ "n": { "a": { "n": {} } } }),
+                vec!["n.a.n.y"],
+                r#"{"n":{"a":null}}"#,
+                vec!["n.a.n.y"],
+            ),
+            (
+                "{ list { y } }",
+                json!({ "list": [{ "y": 1 }, {}, null] }),
+                vec!["list.1.y"],
+                r#"{"list":[{"y":1},null,null]}"#,
+                vec!["list.1.y"],
+            ),
+            (
+                "{ firm { y } }",
+                json!({ "firm": [{ "y": 1 }, {}] }),
+                vec!["firm.1.y"],
+                r#"{"firm":null}"#,
+                vec!["firm.1.y"],
+            ),
+            (
+                "{ a { list { list { y } } } }",
+                json!({ "a": { "list": [{ "list": [{}] }] } }),
+                vec!["a.list.0.list.0.y"],
+                r#"{"a":null}"#,
+                vec!["a.list.0.list.0.y"],
+            ),
+            (
+                "{ grid }",
+                json!({ "grid": [[1, 2], [3, null], []] }),
+                vec![],
+                r#"{"grid":[[1,2],null,[]]}"#,
+                vec!["grid.1.1"],
+            ),
+            // A value that is missing without an error is one.
+            (
+                "{ a { y } }",
+                json!({ "a": { "y": null } }),
+                vec![],
+                r#"{"a":null}"#,
+                vec!["a.y"],
+            ),
+            (
+                "{ n { y } }",
+                json!({}),
+                vec!["other"],
+                "null",
+                vec!["other", "n"],
+            ),
+            (
+                "{ grid }",
+                json!({ "grid": null }),
+                vec![],
+                "null",
+                vec!["grid"],
+            ),
+            // So is one that its type cannot have.
+            (
+                "{ a { x } }",
+                json!({ "a": [1] }),
+                vec![],
+                r#"{"a":null}"#,
+                vec!["a"],
+            ),
+            (
+                "{ list { y } }",
+                json!({ "list": { "y": 1 } }),
+                vec![],
+                r#"{"list":null}"#,
+                vec!["list"],
+            ),
+            (
+                "{ some { id } }",
+                json!({ "some": { "id": "1" } }),
+                vec![],
+                r#"{"some":null}"#,
+                vec!["some"],
+            ),
+            // What is not asked for does not count, and neither does the order of values.
+            (
+                "{ a { x y } text }",
+                json!({ "text": { "b": [1, "\u{1}\"é"], "a": null }, "a": { "z": 1, "y": 2, "x": 3 } }),
+                vec![],
+                r#"{"a":{"x":3,"y":2},"text":{"a":null,"b":[1,"\u0001\"é"]}}"#,
+                vec![],
+            ),
+        ] {
+            let (text, paths) = completed(query, data.clone(), &failed);
+            let expect: serde_json::Value = serde_json::from_str(expect).unwrap();
+            assert_eq!(text, expect.to_string(), "{query} {data}");
+            assert_eq!(paths, errors, "{query} {data}");
+        }
+    }
+
+    #[test]
+    fn an_object_is_written_by_its_own_type() {
+        let query = "{ any { ... on C { id } ... on B { z ...S } } some { id ... on B { z } } } fragment S on Some { id }";
+        let b = json!({ ":type": "B", "z": 1, "id": "b" });
+        let c = json!({ ":type": "C", "id": null });
+        let (text, errors) = completed(query, json!({ "any": [b, c], "some": c }), &[]);
+        assert_eq!(
+            text,
+            r#"{"any":[{"id":"b","z":1},{"id":null}],"some":{"id":null}}"#
+        );
+        assert!(errors.is_empty(), "{errors:?}");
+        let b = json!({ ":type": "B", "id": "b" });
+        let (text, _) = completed(query, json!({ "any": [], "some": b }), &["some.z"]);
+        assert_eq!(text, r#"{"any":[],"some":null}"#);
+    }
+}

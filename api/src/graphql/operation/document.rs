@@ -83,6 +83,8 @@ pub(crate) struct Prepared {
     /// Only those that the plan uses.
     pub(crate) variables: async_graphql::Variables,
     pub(crate) kind: OperationType,
+    /// What the answer weighs, about, in bytes.
+    pub(crate) cost: u64,
     /// What the query asks of the schema itself, by response key.
     pub(crate) introspected: apollo_compiler::response::JsonMap,
 }
@@ -133,6 +135,13 @@ impl Documents {
                 plan
             }
         };
+        let cost = plan.cost.bytes(&variables);
+        let most = self.limits.answer_bytes;
+        if cost > most {
+            return Err(only(fault::too_complex(format!(
+                "the answer would weigh about {cost} bytes, at most {most} are allowed: ask for less, or in several requests"
+            ))));
+        }
         let introspected = if plan.introspects {
             let of = document.executable(index);
             introspect::execute(&self.contract, &document.valid, of, &variables).map_err(only)?
@@ -144,6 +153,7 @@ impl Documents {
             plan,
             variables,
             kind: operation.kind,
+            cost,
             introspected,
         })
     }

@@ -11,6 +11,7 @@
 
 pub(crate) mod complete;
 mod contract;
+mod cost;
 pub(crate) mod document;
 mod fault;
 mod input;

@@ -17,6 +17,7 @@ use async_graphql::parser::types::{
 use async_graphql::{Name, Pos, Positioned, ServerError};
 use async_graphql_value::Value;
 
+use super::cost::{Cost, Selected};
 use super::{fault, literal};
 use crate::graphql::subscribed::Subscribed;
 
@@ -31,6 +32,8 @@ pub(crate) struct Plan {
     pub(crate) executes: bool,
     /// Of a subscription, what it is.
     pub(crate) subscribed: Option<Subscribed>,
+    /// What an answer weighs.
+    pub(super) cost: Cost,
     /// About what it takes in memory.
     pub(super) bytes: u32,
 }
@@ -87,7 +90,7 @@ impl Plan {
             fields: 0,
         };
         let root_type = operation.object_type();
-        let (root, mut items) = planner.object(root_type, &[&operation.selection_set])?;
+        let (root, mut items, cost) = planner.object(root_type, &[&operation.selection_set])?;
         let ty = match operation.operation_type {
             ast::OperationType::Query => OperationType::Query,
             ast::OperationType::Mutation => OperationType::Mutation,
@@ -118,6 +121,7 @@ impl Plan {
             bytes: u32::try_from(512 + planner.fields * 500 + text.sum::<usize>())
                 .unwrap_or(u32::MAX),
             root,
+            cost,
             subscribed,
             document: tree::ExecutableDocument {
                 operations: DocumentOperations::Single(Positioned::new(definition, Pos::default())),
@@ -149,18 +153,23 @@ struct Planner<'a> {
     fields: usize,
 }
 
-type Planned = (Fields, Vec<Positioned<tree::Selection>>);
+type Items = Vec<Positioned<tree::Selection>>;
 type Groups<'a> = IndexMap<&'a str, Vec<&'a exe::Field>>;
 
 impl<'a> Planner<'a> {
     /// The fields of an object of a type that is known.
-    fn object(&mut self, ty: &str, sets: &[&'a exe::SelectionSet]) -> Result<Planned, ServerError> {
+    fn object(
+        &mut self,
+        ty: &str,
+        sets: &[&'a exe::SelectionSet],
+    ) -> Result<(Fields, Items, Cost), ServerError> {
         let mut groups = Groups::default();
         let mut spread = HashSet::default();
         for set in sets {
             self.collect(ty, set, &mut spread, &mut groups);
         }
         let (mut fields, mut items) = (Vec::with_capacity(groups.len()), Vec::new());
+        let mut cost = Cost::default();
         for (key, group) in groups {
             self.fields += 1;
             if self.fields > self.most_fields {
@@ -179,14 +188,24 @@ impl<'a> Planner<'a> {
                 .filter_map(|f| f.selection_set.as_ref())
                 .collect();
             let pos = fault::place(first.name.location(), &self.document.sources);
-            let (shape, below) = if introspects {
-                (Shape::Leaf, Vec::new())
+            let shape = if introspects {
+                Shape::Leaf
             } else {
-                self.shape(field_type.inner_named_type(), &sets, pos)?
+                let named_type = field_type.inner_named_type();
+                let (shape, below, cost_below) = self.shape(named_type, &sets, pos)?;
+                let selected = self.selection(first, below, pos)?;
+                let of = Selected {
+                    field: &selected,
+                    parent: ty,
+                    named_type,
+                    is_list: field_type.is_list(),
+                    key_bytes: key.len() as u64 + 4,
+                };
+                cost.add(of, cost_below);
+                let selected = tree::Selection::Field(Positioned::new(selected, pos));
+                items.push(Positioned::new(selected, pos));
+                shape
             };
-            if !introspects {
-                items.push(self.selection(first, below, pos)?);
-            }
             fields.push(Field {
                 key: Name::new(key),
                 prefix: format!("\"{key}\":").into(),
@@ -194,7 +213,7 @@ impl<'a> Planner<'a> {
                 introspects,
             });
         }
-        Ok((fields, items))
+        Ok((fields, items, cost))
     }
 
     /// What lies below a field of a named type.
@@ -203,14 +222,14 @@ impl<'a> Planner<'a> {
         ty: &str,
         sets: &[&'a exe::SelectionSet],
         pos: Pos,
-    ) -> Result<(Shape, Vec<Positioned<tree::Selection>>), ServerError> {
+    ) -> Result<(Shape, Items, Cost), ServerError> {
         let possible: Vec<&str> = match self.schema.types.get(ty) {
             Some(ExtendedType::Object(_)) => {
-                let (fields, mut items) = self.object(ty, sets)?;
+                let (fields, mut items, cost) = self.object(ty, sets)?;
                 if may_be_empty(&fields) {
                     items.insert(0, type_selection(pos));
                 }
-                return Ok((Shape::Object(fields), items));
+                return Ok((Shape::Object(fields), items, cost));
             }
             Some(ExtendedType::Union(union)) => union.members.iter().map(|m| m.as_str()).collect(),
             Some(ExtendedType::Interface(_)) => {
@@ -222,12 +241,14 @@ impl<'a> Planner<'a> {
                 });
                 objects.collect()
             }
-            _ => return Ok((Shape::Leaf, Vec::new())),
+            _ => return Ok((Shape::Leaf, Vec::new(), Cost::default())),
         };
         let mut items = vec![type_selection(pos)];
         let mut shapes = Vec::with_capacity(possible.len());
+        let mut cost = Cost::default();
         for name in possible {
-            let (fields, below) = self.object(name, sets)?;
+            let (fields, below, of) = self.object(name, sets)?;
+            cost.absorb(of);
             if !below.is_empty() {
                 let on = Positioned::new(Name::new(name), pos);
                 let condition = tree::TypeCondition { on };
@@ -245,7 +266,7 @@ impl<'a> Planner<'a> {
             }
             shapes.push((name.into(), fields));
         }
-        Ok((Shape::Abstract(shapes), items))
+        Ok((Shape::Abstract(shapes), items, cost))
     }
 
     /// The specification's `CollectFields`.
@@ -308,9 +329,9 @@ impl<'a> Planner<'a> {
     fn selection(
         &self,
         field: &exe::Field,
-        below: Vec<Positioned<tree::Selection>>,
+        below: Items,
         pos: Pos,
-    ) -> Result<Positioned<tree::Selection>, ServerError> {
+    ) -> Result<tree::Field, ServerError> {
         let mut arguments = Vec::with_capacity(field.arguments.len());
         for argument in &field.arguments {
             // One that is absent has its default.
@@ -329,17 +350,13 @@ impl<'a> Planner<'a> {
             ));
         }
         let alias = field.alias.as_ref();
-        let selected = tree::Field {
+        Ok(tree::Field {
             alias: alias.map(|alias| Positioned::new(Name::new(alias), pos)),
             name: Positioned::new(Name::new(&field.name), pos),
             arguments,
             directives: Vec::new(),
             selection_set: selection_set(below, pos),
-        };
-        Ok(Positioned::new(
-            tree::Selection::Field(Positioned::new(selected, pos)),
-            pos,
-        ))
+        })
     }
 }
 
@@ -362,10 +379,7 @@ fn wrap(ty: &ast::Type, shape: Shape) -> Type {
     }
 }
 
-fn selection_set(
-    items: Vec<Positioned<tree::Selection>>,
-    pos: Pos,
-) -> Positioned<tree::SelectionSet> {
+fn selection_set(items: Items, pos: Pos) -> Positioned<tree::SelectionSet> {
     Positioned::new(tree::SelectionSet { items }, pos)
 }
 

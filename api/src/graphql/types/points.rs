@@ -180,6 +180,11 @@ fn columns(selection: &SelectionSet) -> Option<Vec<Column>> {
     columns.collect()
 }
 
+/// Whether points are written at once, rather than resolved one by one.
+pub(crate) fn is_plain(selection: &SelectionSet) -> bool {
+    columns(selection).is_some()
+}
+
 fn run_columns(selection: &SelectionSet) -> Option<Vec<RunColumn>> {
     let columns = fields(selection).map(|field| {
         let plain = match field.name.node.as_str() {

@@ -35,6 +35,8 @@ use stream::{Connection, EventStream, Multipart};
 const MIN_POSITION_HEADER: &str = "smartpulse-min-position";
 /// The header with which an event source says where it has come to.
 const LAST_EVENT_ID: &str = "last-event-id";
+/// The header that asks what an operation costs.
+const COST_HEADER: &str = "smartpulse-cost";
 
 /// `POST /graphql`: one operation as JSON.
 pub(super) async fn post(
@@ -168,6 +170,7 @@ fn not_let_in(shared: &Shared, headers: &HeaderMap, refusal: Refusal) -> HttpRes
 struct Headers {
     min_position: Option<Position>,
     last_event: Option<Position>,
+    asks_cost: bool,
 }
 
 impl Headers {
@@ -183,6 +186,7 @@ impl Headers {
         Ok(Self {
             min_position: position(MIN_POSITION_HEADER)?,
             last_event: position(LAST_EVENT_ID)?,
+            asks_cost: text(COST_HEADER) == Some("1"),
         })
     }
 }
@@ -202,7 +206,10 @@ async fn execute(
         }
     };
     let operation = match shared.executor.prepare(params, read.min_position) {
-        Ok(operation) => operation,
+        Ok(mut operation) => {
+            operation.tells_cost |= read.asks_cost;
+            operation
+        }
         Err(errors) => {
             shared.metrics.errors(&errors);
             return match form {
