@@ -30,13 +30,13 @@ use crate::config::{
 use crate::database::waiting;
 use crate::delivery::{self, Channels, DeliveryMetrics, Wake};
 use crate::drain::Drain;
-use crate::graphql::document::Documents;
 use crate::graphql::executor::Executor;
+use crate::graphql::operation::document::Documents;
 use crate::http::{self, Health, Metrics};
 use crate::listener::Listener;
 use crate::supervisor::{Supervisor, Workers};
 
-/// Parsed GraphQL documents kept in memory, in bytes.
+/// Parsed GraphQL documents and plans of their operations kept in memory, in bytes.
 const DOCUMENT_BUDGET: u64 = 16 << 20;
 /// How long a stop waits for requests and workers, and for connections beyond
 /// the time over which they are sent away.

@@ -309,22 +309,12 @@ impl From<ApiError> for async_graphql::Error {
     }
 }
 
-/// The code that a client gets: ours, or the one for what async-graphql says.
+/// The code that a client gets: ours, or that of what async-graphql could not read.
 pub(crate) fn code_of(error: &ServerError) -> ErrorCode {
     if let Some(ours) = error.source::<ApiError>() {
         return ours.code;
     }
-    let too_much = [
-        "too deep",
-        "too complex",
-        "recursion depth",
-        "number of directives",
-    ];
-    if too_much.iter().any(|sign| error.message.contains(sign)) {
-        ErrorCode::TooComplex
-    } else {
-        ErrorCode::BadUserInput
-    }
+    ErrorCode::BadUserInput
 }
 
 /// Gives the errors that async-graphql itself makes their code, and logs the

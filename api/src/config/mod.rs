@@ -306,6 +306,10 @@ pub struct LimitArgs {
     /// Delivery periods of all forecasts of one request
     #[arg(long, env = "SMARTPULSE_LIMIT_POINTS", default_value_t = 200_000)]
     pub limit_points: i64,
+
+    /// Weight of the answer to one operation: bytes of its text, and what making it takes, estimated beforehand
+    #[arg(long, env = "SMARTPULSE_LIMIT_ANSWER_BYTES", default_value_t = 64 << 20)]
+    pub limit_answer_bytes: u64,
 }
 
 impl LimitArgs {
@@ -315,6 +319,7 @@ impl LimitArgs {
             tokens: self.limit_tokens,
             aliases: self.limit_aliases,
             points: self.limit_points,
+            answer_bytes: self.limit_answer_bytes,
             body_bytes: self.limit_body_bytes,
         }
     }

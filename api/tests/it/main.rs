@@ -28,5 +28,6 @@ mod server;
 #[allow(dead_code, reason = "each who takes it in needs a part")]
 #[path = "../smtp/server.rs"]
 mod smtp;
+mod specification;
 mod wait;
 mod wire;

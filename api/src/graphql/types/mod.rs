@@ -8,7 +8,7 @@ pub(super) mod forecast;
 pub(super) mod live;
 pub(super) mod mail;
 pub(super) mod notification;
-mod points;
+pub(super) mod points;
 pub(super) mod provider;
 pub(super) mod scalar;
 pub(super) mod unit;

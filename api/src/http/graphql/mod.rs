@@ -10,7 +10,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use async_graphql::Response;
 use async_graphql::parser::types::OperationType;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -23,6 +22,7 @@ use domain::change::Position;
 use super::Shared;
 use crate::auth::{Credentials, Refusal};
 use crate::error::{self, ApiError};
+use crate::graphql::answer::Answer;
 use crate::graphql::executor::Operation;
 use crate::graphql::frame::Failure;
 use crate::graphql::params::{Params, parse_position};
@@ -35,6 +35,8 @@ use stream::{Connection, EventStream, Multipart};
 const MIN_POSITION_HEADER: &str = "smartpulse-min-position";
 /// The header with which an event source says where it has come to.
 const LAST_EVENT_ID: &str = "last-event-id";
+/// The header that asks what an operation costs.
+const COST_HEADER: &str = "smartpulse-cost";
 
 /// `POST /graphql`: one operation as JSON.
 pub(super) async fn post(
@@ -168,6 +170,7 @@ fn not_let_in(shared: &Shared, headers: &HeaderMap, refusal: Refusal) -> HttpRes
 struct Headers {
     min_position: Option<Position>,
     last_event: Option<Position>,
+    asks_cost: bool,
 }
 
 impl Headers {
@@ -183,6 +186,7 @@ impl Headers {
         Ok(Self {
             min_position: position(MIN_POSITION_HEADER)?,
             last_event: position(LAST_EVENT_ID)?,
+            asks_cost: text(COST_HEADER) == Some("1"),
         })
     }
 }
@@ -202,12 +206,15 @@ async fn execute(
         }
     };
     let operation = match shared.executor.prepare(params, read.min_position) {
-        Ok(operation) => operation,
+        Ok(mut operation) => {
+            operation.tells_cost |= read.asks_cost;
+            operation
+        }
         Err(errors) => {
             shared.metrics.errors(&errors);
             return match form {
                 Some(Form::EventStream) => stream::failed::<EventStream>(&Failure::new(&errors)),
-                form => respond(Response::from_errors(errors), form.unwrap_or(Form::Json)),
+                form => respond(Answer::refused(errors), form.unwrap_or(Form::Json)),
             };
         }
     };
@@ -232,18 +239,12 @@ async fn execute(
 
 async fn answer(shared: &Shared, operation: Operation, viewer: Viewer, form: Form) -> HttpResponse {
     let began = Instant::now();
-    let response = shared.executor.answer(operation, viewer).await;
-    shared.metrics.request(began.elapsed(), &response.errors);
-    if form != Form::EventStream {
-        return respond(response, form);
+    let answer = shared.executor.answer(operation, viewer).await;
+    shared.metrics.request(began.elapsed(), &answer.errors);
+    if form == Form::EventStream {
+        return stream::once::<EventStream>(&answer.json);
     }
-    if let Some(failure) = Failure::of(&response) {
-        return stream::failed::<EventStream>(&failure);
-    }
-    match serde_json::to_string(&response) {
-        Ok(result) => stream::once::<EventStream>(&result),
-        Err(error) => stream::failed::<EventStream>(&ApiError::internal(error).into()),
-    }
+    respond(answer, form)
 }
 
 async fn subscribe(
