@@ -5,6 +5,8 @@ const SERVER = 'http://127.0.0.1:8080';
 const SERVICE_WORKER = 'src/service-worker/sw.ts';
 
 export default defineConfig({
+  // A proxy may have the page below a path that the build does not know.
+  base: './',
   plugins: [react(), serviceWorker()],
   server: {
     proxy: {

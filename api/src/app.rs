@@ -33,7 +33,7 @@ use crate::drain::Drain;
 use crate::graphql::executor::Executor;
 use crate::graphql::operation::document::Documents;
 use crate::http::{self, Health, Metrics};
-use crate::listener::Listener;
+use crate::listener::{ConnectionMetrics, ConnectionSettings, Listener};
 use crate::supervisor::{Supervisor, Workers};
 
 /// Parsed GraphQL documents and plans of their operations kept in memory, in bytes.
@@ -60,7 +60,8 @@ pub struct App {
     warm: Arc<AtomicBool>,
     stopping: Arc<AtomicBool>,
     drain: Drain,
-    write_timeout: Duration,
+    connections: ConnectionSettings,
+    connection_metrics: ConnectionMetrics,
 }
 
 /// Refuses to listen where others could come who are not asked who they are.
@@ -79,13 +80,16 @@ pub(crate) fn check_access(args: &ServeArgs) -> anyhow::Result<()> {
 
 /// Lets the process have as many connections as the system allows: each is an
 /// open file, of which many systems grant a thousand unless asked for more.
-fn allow_connections() {
+fn allow_connections(settings: ConnectionSettings) -> ConnectionSettings {
     match rlimit::increase_nofile_limit(u64::MAX) {
-        Ok(files) => tracing::debug!(files, "open files allowed"),
-        Err(error) => tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            "the limit of open files could not be raised: connections may be refused early"
-        ),
+        Ok(files) => settings.within(files),
+        Err(error) => {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the limit of open files could not be raised: connections may be refused early"
+            );
+            settings
+        }
     }
 }
 
@@ -148,6 +152,7 @@ impl App {
         let channels = Channels::open(log.database(), &settings).await?;
         let wake = Wake::default();
         let deliveries = DeliveryMetrics::default();
+        let connection_metrics = ConnectionMetrics::default();
         let auth = Authenticator::new(args.auth.settings()?, log.database().clone());
         let executor = Executor::new(
             crate::graphql::schema(
@@ -167,6 +172,7 @@ impl App {
                 &log,
                 fanout.as_ref().map(Fanout::metrics),
                 executor.metrics(),
+                &connection_metrics,
                 &deliveries,
                 workers.restarts.clone(),
             ),
@@ -215,8 +221,11 @@ impl App {
             warm,
             stopping,
             drain,
-            // Who holds a connection to it sees to it first.
-            write_timeout: args.live.sockets().write_timeout + WRITE_GRACE,
+            // A websocket's own limit comes first.
+            connections: args
+                .connections
+                .settings(args.live.sockets().write_timeout + WRITE_GRACE),
+            connection_metrics,
         })
     }
 
@@ -248,7 +257,7 @@ impl App {
         listener: TcpListener,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> anyhow::Result<()> {
-        allow_connections();
+        let connections = allow_connections(self.connections.clone());
         // Workers outlive requests: a save waits for them to get its position.
         let stop_workers = CancellationToken::new();
         tracing::info!(
@@ -265,8 +274,8 @@ impl App {
 
         let patience = self.drain.window() + STOP_PATIENCE;
         let (stopping, drain) = (Arc::clone(&self.stopping), self.drain.clone());
-        let listener = Listener::new(listener, self.write_timeout);
-        let server = axum::serve(listener, self.router()).with_graceful_shutdown(async move {
+        let listener = Listener::new(listener, connections, self.connection_metrics.clone());
+        let server = listener.serve(self.router(), async move {
             stop.await;
             tracing::info!("stopping");
             stopping.store(true, Ordering::SeqCst);
@@ -276,28 +285,21 @@ impl App {
         });
         let (begun, drain) = (self.drain.begun().clone(), self.drain.clone());
         let serve = async {
-            let served = server.await;
-            // It may have failed before anybody asked it to stop.
-            drain.begin();
+            server.await;
             drain.done().await;
-            served
         };
         // One deadline for all that others hold open.
         let deadline = async {
             begun.cancelled().await;
             sleep(patience + STOP_PATIENCE).await;
         };
-        let served = tokio::select! {
-            served = serve => served,
-            () = deadline => {
-                tracing::warn!("requests or connections did not end in time");
-                Ok(())
-            }
-        };
+        tokio::select! {
+            () = serve => {}
+            () = deadline => tracing::warn!("requests or connections did not end in time"),
+        }
         stop_workers.cancel();
         supervisor.join(STOP_PATIENCE).await;
         self.close().await;
-        served.context("the server failed")?;
         tracing::info!("stopped");
         Ok(())
     }

@@ -2,9 +2,10 @@
 
 use std::any::Any;
 use std::error::Error;
+use std::fmt;
 use std::sync::Arc;
 
-use async_graphql::{ErrorExtensionValues, Pos, ServerError, Value};
+use async_graphql::{ErrorExtensionValues, PathSegment, Pos, ServerError, Value};
 use domain::Violation;
 use domain::access::AccessError;
 use domain::alert::AlertError;
@@ -30,6 +31,7 @@ pub(crate) enum ErrorCode {
     TooComplex,
     PositionExpired,
     ResyncRequired,
+    PersistedQueryNotSupported,
     Unavailable,
     Timeout,
     Internal,
@@ -47,6 +49,7 @@ impl ErrorCode {
             Self::TooComplex => "TOO_COMPLEX",
             Self::PositionExpired => "POSITION_EXPIRED",
             Self::ResyncRequired => "RESYNC_REQUIRED",
+            Self::PersistedQueryNotSupported => "PERSISTED_QUERY_NOT_SUPPORTED",
             Self::Unavailable => "UNAVAILABLE",
             Self::Timeout => "TIMEOUT",
             Self::Internal => "INTERNAL",
@@ -326,7 +329,7 @@ pub(crate) fn finish(errors: &mut [ServerError]) {
                 tracing::error!(
                     error = source.as_ref() as &dyn Error,
                     code = ours.code.as_str(),
-                    path = ?error.path,
+                    path = %Place(&error.path),
                     "a request failed"
                 );
             }
@@ -337,6 +340,22 @@ pub(crate) fn finish(errors: &mut [ServerError]) {
             .extensions
             .get_or_insert_with(ErrorExtensionValues::default)
             .set("code", code.as_str());
+    }
+}
+
+/// The place of a field in an answer, as `units[0].key`.
+struct Place<'a>(&'a [PathSegment]);
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (depth, segment) in self.0.iter().enumerate() {
+            match segment {
+                PathSegment::Index(index) => write!(f, "[{index}]")?,
+                PathSegment::Field(name) if depth == 0 => f.write_str(name)?,
+                PathSegment::Field(name) => write!(f, ".{name}")?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -366,12 +385,24 @@ mod tests {
             ErrorCode::TooComplex,
             ErrorCode::PositionExpired,
             ErrorCode::ResyncRequired,
+            ErrorCode::PersistedQueryNotSupported,
             ErrorCode::Unavailable,
             ErrorCode::Timeout,
             ErrorCode::Internal,
         ]
         .map(ErrorCode::as_str);
-        insta::assert_snapshot!(codes.join(" "), @"BAD_USER_INPUT NOT_FOUND CONFLICT UNAUTHENTICATED FORBIDDEN RATE_LIMITED TOO_COMPLEX POSITION_EXPIRED RESYNC_REQUIRED UNAVAILABLE TIMEOUT INTERNAL");
+        insta::assert_snapshot!(codes.join(" "), @"BAD_USER_INPUT NOT_FOUND CONFLICT UNAUTHENTICATED FORBIDDEN RATE_LIMITED TOO_COMPLEX POSITION_EXPIRED RESYNC_REQUIRED PERSISTED_QUERY_NOT_SUPPORTED UNAVAILABLE TIMEOUT INTERNAL");
+    }
+
+    #[test]
+    fn the_log_names_a_field_as_a_reader_would() {
+        let path = [
+            PathSegment::Field("units".into()),
+            PathSegment::Index(0),
+            PathSegment::Field("key".into()),
+        ];
+        assert_eq!(Place(&path).to_string(), "units[0].key");
+        assert_eq!(Place(&[]).to_string(), "");
     }
 
     #[test]

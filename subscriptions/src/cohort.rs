@@ -5,6 +5,7 @@
 //! missed by a run of its own and then goes on with the cohort: of events
 //! everything, in order and once; of a state the newest.
 
+mod budget;
 mod frames;
 mod member;
 
@@ -23,6 +24,7 @@ use tokio_stream::StreamExt;
 use tokio_util::task::TaskTracker;
 
 use crate::hub::Hub;
+use budget::Budget;
 use frames::Frames;
 pub use member::{Delivery, Member};
 
@@ -103,6 +105,9 @@ pub struct CohortMetrics {
     pub members: Gauge,
     /// Frames made by executing.
     pub frames: Counter,
+    /// Bytes of the frames and states that are kept for members. A state that some
+    /// member has not taken yet counts twice.
+    pub held_bytes: Gauge,
     /// Frames handed to members.
     pub delivered: Counter,
     /// Members that did not keep up.
@@ -128,6 +133,7 @@ struct Inner<K, P> {
     hub: Hub,
     /// Frames that a cohort keeps for members that are behind.
     capacity: usize,
+    budget: Budget,
     metrics: CohortMetrics,
     cohorts: Mutex<FxHashMap<K, Entry<K, P>>>,
     /// Each ends with the last member of its cohort.
@@ -155,13 +161,14 @@ where
     K: Eq + Hash + Clone + Send + Sync + 'static,
     P: Send + Sync + 'static,
 {
-    /// No cohorts yet; each will keep up to `capacity` frames for members that
-    /// are behind.
-    pub fn new(hub: Hub, capacity: usize, metrics: CohortMetrics) -> Self {
+    /// No cohorts yet. Each will keep up to `capacity` frames for members that are
+    /// behind, and all together up to about `most_bytes` of frames and states.
+    pub fn new(hub: Hub, capacity: usize, most_bytes: usize, metrics: CohortMetrics) -> Self {
         Self {
             inner: Arc::new(Inner {
                 hub,
                 capacity,
+                budget: Budget::new(most_bytes, metrics.held_bytes.clone()),
                 metrics,
                 cohorts: Mutex::default(),
                 runs: TaskTracker::new(),
@@ -188,7 +195,7 @@ where
             let entry = cohorts.entry(key).or_insert_with_key(|key| {
                 let cohort = Arc::new(Cohort {
                     key: key.clone(),
-                    frames: Frames::new(inner.capacity),
+                    frames: Frames::new(inner.capacity, inner.budget.clone()),
                     start: Box::new(start),
                     run: SharedRun::default(),
                     task: OnceLock::new(),

@@ -2,6 +2,7 @@
 //! without a seam.
 
 use std::collections::HashSet;
+use std::iter::Peekable;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,8 +34,11 @@ const BATCH: usize = 256;
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 /// …up to this.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
-/// Pages that are read ahead of who takes them.
-const PAGES_AHEAD: usize = 1;
+/// Parts of pages that are read ahead of who takes them.
+const PARTS_AHEAD: usize = 1;
+/// What the changes of a part wrote takes about so many bytes at most, or is one
+/// change's: thousands may catch up at the same time.
+const PART_BYTES: usize = 256 << 10;
 
 /// Which changes are wanted.
 pub(crate) trait Admit: Fn(&Change) -> bool + Clone + Send + Sync + 'static {}
@@ -179,13 +183,13 @@ fn past(
         }
         drop(remembered);
         if last.number < until.number {
-            let (pages, mut read) = mpsc::channel(PAGES_AHEAD);
-            let reader = read_pages(log.clone(), admits, for_user, last, until, pages);
+            let (parts, mut read) = mpsc::channel(PARTS_AHEAD);
+            let reader = read_pages(log.clone(), admits, for_user, last, until, parts);
             // It ends with this stream.
             let mut task = JoinSet::new();
             task.spawn(reader);
-            while let Some(page) = read.recv().await {
-                for event in page? {
+            while let Some(part) = read.recv().await {
+                for event in part? {
                     yield event;
                 }
             }
@@ -255,14 +259,15 @@ async fn read_written(log: &ChangeLog, events: &[Arc<Event>]) -> Result<(), DbEr
     }
 }
 
-/// Reads the log between two positions, page by page.
+/// Reads the log between two positions page by page, and what a page's changes
+/// wrote part by part.
 async fn read_pages(
     log: ChangeLog,
     admits: impl Admit,
     for_user: Option<i64>,
     mut last: Position,
     until: Position,
-    pages: mpsc::Sender<Result<Vec<Arc<Event>>, StreamError>>,
+    parts: mpsc::Sender<Result<Vec<Arc<Event>>, StreamError>>,
 ) {
     while last.number < until.number {
         let mut events = Vec::new();
@@ -271,20 +276,46 @@ async fn read_pages(
             return;
         };
         let outcome = read_page(&log, &admits, for_user, &mut last, until, &mut events).await;
-        // What came before a failure, or before all was void, comes all the same.
-        let read = read_written(&log, &events).await;
         drop(turn);
-        let page = read.map(|()| events).map_err(StreamError::from);
-        let failure = page.is_err();
-        if pages.send(page).await.is_err() || failure {
-            return;
+        // What came before a failure, or before all was void, comes all the same.
+        let mut rest = events.into_iter().peekable();
+        while rest.peek().is_some() {
+            // Before it is read: what waits for room would take memory, too.
+            let Ok(room) = parts.reserve().await else {
+                return;
+            };
+            let part = next_part(&mut rest);
+            let Ok(turn) = log.readers().acquire().await else {
+                return;
+            };
+            let read = read_written(&log, &part).await;
+            drop(turn);
+            let failure = read.is_err();
+            let part = read.map(|()| part).map_err(StreamError::from);
+            room.send(part);
+            if failure {
+                return;
+            }
         }
         if let Err(error) = outcome {
             // Whoever has gone does not want to know.
-            drop(pages.send(Err(error)).await);
+            drop(parts.send(Err(error)).await);
             return;
         }
     }
+}
+
+/// The next changes that are read together.
+fn next_part(events: &mut Peekable<impl Iterator<Item = Arc<Event>>>) -> Vec<Arc<Event>> {
+    let mut bytes = 0;
+    let mut part = Vec::new();
+    while let Some(event) = events.next_if(|event| {
+        bytes += event.written_bytes();
+        part.is_empty() || bytes <= PART_BYTES
+    }) {
+        part.push(event);
+    }
+    part
 }
 
 async fn read_page(
@@ -322,4 +353,52 @@ async fn read_page(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::change::{Epoch, ForecastChange};
+    use domain::forecast::{Resolution, SeriesKey};
+    use time::{Duration, OffsetDateTime};
+
+    use super::*;
+
+    /// A change of so many days of quarter-hours.
+    fn event(number: u64, days: i64) -> Arc<Event> {
+        let from = OffsetDateTime::UNIX_EPOCH;
+        let epoch = Epoch(1);
+        let series = SeriesKey {
+            unit: "plant:1".parse().unwrap(),
+            provider: "p".parse().unwrap(),
+            resolution: Resolution::QuarterHour,
+        };
+        Arc::new(Event::new(Change {
+            position: Position { epoch, number },
+            operation: Operation::Insert,
+            changed_at: from,
+            subject: Subject::Forecast(ForecastChange {
+                series_id: 1,
+                series,
+                run_id: 1,
+                from,
+                to: from + Duration::days(days),
+            }),
+        }))
+    }
+
+    fn parts(days: &[i64]) -> Vec<usize> {
+        let events = (1..).zip(days).map(|(number, days)| event(number, *days));
+        let mut rest = events.peekable();
+        std::iter::from_fn(|| rest.peek().is_some().then(|| next_part(&mut rest).len())).collect()
+    }
+
+    #[test]
+    fn what_is_read_together_has_a_limit_in_bytes() {
+        assert_eq!(parts(&[]), [0; 0]);
+        // Small changes are read a hundred at a time, those of a month a few.
+        assert_eq!(parts(&[1; 300]), [128, 128, 44]);
+        assert_eq!(parts(&[31; 12]), [5, 5, 2]);
+        // One that is larger than a part comes alone.
+        assert_eq!(parts(&[1, 400, 1]), [1, 1, 1]);
+    }
 }

@@ -5,12 +5,13 @@ import './explorer.css';
 import { FirstTab } from './gallery/FirstTab';
 import { GALLERY_PLUGIN } from './gallery/Gallery';
 import { Bell } from './notifications/Bell';
+import { addressOf, socketAddressOf } from './server';
 
 const fetcher = createGraphiQLFetcher({
-  url: '/graphql',
+  url: addressOf('graphql'),
   // A subscription opens a socket of its own, so that what the headers editor
   // says at that moment becomes the socket's init payload.
-  subscriptionUrl: new URL('/graphql/ws', location.href.replace(/^http/, 'ws')).href,
+  subscriptionUrl: socketAddressOf('graphql/ws'),
   // The server sends each answer in one piece.
   enableIncrementalDelivery: false,
 });
@@ -32,7 +33,7 @@ export function Explorer() {
     >
       <GraphiQL.Logo>
         <span className="logo">
-          <img src="/favicon.svg" alt="" />
+          <img src={addressOf('favicon.svg')} alt="" />
           SmartPulse
           <Bell />
         </span>

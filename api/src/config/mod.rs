@@ -3,12 +3,14 @@
 
 mod auth;
 mod channels;
+mod connections;
 mod effective;
 mod file;
 mod url;
 
 pub use auth::{AuthArgs, AuthArgsError, AuthMode, JwtSecret};
 pub use channels::ChannelArgs;
+pub use connections::ConnectionArgs;
 pub(crate) use effective::describe;
 pub use file::{ConfigFileError, FileOptions};
 pub use url::{DatabaseUrl, RedisUrl, UnknownDatabase, UnknownRedis};
@@ -168,6 +170,9 @@ pub struct ServeArgs {
     pub limits: LimitArgs,
 
     #[command(flatten)]
+    pub connections: ConnectionArgs,
+
+    #[command(flatten)]
     pub live: LiveArgs,
 
     #[command(flatten)]
@@ -236,6 +241,10 @@ pub struct LiveArgs {
     #[arg(long, env = "SMARTPULSE_LIVE_OPERATIONS", default_value_t = 1000)]
     pub live_operations: usize,
 
+    /// Queries and mutations executed at once over one websocket; others wait in order
+    #[arg(long, env = "SMARTPULSE_LIVE_RUNNING", default_value_t = 8)]
+    pub live_running: usize,
+
     /// Bytes of one message over a websocket
     #[arg(long, env = "SMARTPULSE_LIVE_MESSAGE_BYTES", default_value_t = 1 << 20)]
     pub live_message_bytes: usize,
@@ -243,6 +252,10 @@ pub struct LiveArgs {
     /// Results kept in memory for subscribers of one subscription that are behind
     #[arg(long, env = "SMARTPULSE_LIVE_FRAMES", default_value_t = 256)]
     pub live_frames: usize,
+
+    /// Memory for the results and states that are kept for all subscribers, in MiB
+    #[arg(long, env = "SMARTPULSE_LIVE_FRAMES_MIB", default_value_t = 512)]
+    pub live_frames_mib: usize,
 
     /// How long an operation waits for the position that it must include, in milliseconds
     #[arg(long, env = "SMARTPULSE_LIVE_MIN_POSITION_MS", default_value_t = 5000)]
@@ -257,6 +270,7 @@ impl LiveArgs {
     pub(crate) fn settings(&self) -> LiveSettings {
         LiveSettings {
             frames: self.live_frames.max(1),
+            frame_bytes: self.live_frames_mib.saturating_mul(1 << 20),
             min_position_wait: Duration::from_millis(self.live_min_position_ms),
         }
     }
@@ -267,6 +281,7 @@ impl LiveArgs {
             ping_interval: seconds(self.live_ping_seconds),
             write_timeout: seconds(self.live_write_seconds),
             operations: self.live_operations.max(1),
+            running: self.live_running.max(1),
             message_bytes: self.live_message_bytes.max(1024),
         }
     }

@@ -1,5 +1,6 @@
 //! The channels that this server can send over.
 
+use std::fmt::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +27,6 @@ use super::outbound::{Outbound, OutboundSettings};
 use super::web_push::{self, WebPush, WebPushSettings};
 use super::webhook::Webhook;
 use crate::error::{ApiError, ErrorCode};
-use crate::supervisor::chain;
 
 /// How notifications leave the server.
 #[derive(Debug, Clone)]
@@ -389,12 +389,12 @@ fn check_mail(
         };
         templates.render(&letter).map_err(|error| match error {
             RenderError::Check(error) => ApiError::from(error),
-            RenderError::Template(_) => {
+            RenderError::Template(error) => {
                 let path = match request.variables {
                     Some(_) => "variables",
                     None => "template",
                 };
-                ApiError::violation(path, chain(&error))
+                ApiError::violation(path, misfit(&error))
             }
         })?;
     }
@@ -457,8 +457,24 @@ impl From<CheckError> for ApiError {
 
 impl From<RenderError> for ApiError {
     fn from(error: RenderError) -> Self {
-        Self::bad_input(chain(&error))
+        match error {
+            RenderError::Check(error) => error.into(),
+            RenderError::Template(error) => Self::bad_input(misfit(&error)),
+        }
     }
+}
+
+/// What a client is told of a template that cannot be filled in: the place and the
+/// kind of the fault. The rest is in the log of whoever writes templates.
+fn misfit(error: &minijinja::Error) -> String {
+    let mut text = format!(
+        "the template does not fit what it is given: {}",
+        error.kind()
+    );
+    if let (Some(template), Some(line)) = (error.name(), error.line()) {
+        let _ = write!(text, " in {template}, line {line}");
+    }
+    text
 }
 
 #[cfg(test)]

@@ -28,8 +28,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::{self, App};
 use crate::config::{
-    AuthArgs, CacheArgs, ChannelArgs, DatabaseArgs, LimitArgs, LiveArgs, LogSettings, RedisArgs,
-    ServeArgs,
+    AuthArgs, CacheArgs, ChannelArgs, ConnectionArgs, DatabaseArgs, LimitArgs, LiveArgs,
+    LogSettings, RedisArgs, ServeArgs,
 };
 use crate::database::{self, Owner};
 
@@ -79,6 +79,9 @@ pub(crate) struct DemoArgs {
     limits: LimitArgs,
 
     #[command(flatten)]
+    connections: ConnectionArgs,
+
+    #[command(flatten)]
     pub(crate) live: LiveArgs,
 
     #[command(flatten)]
@@ -102,6 +105,7 @@ impl DemoArgs {
             channels: ChannelArgs::default(),
             cache: self.cache.clone(),
             limits: self.limits.clone(),
+            connections: self.connections.clone(),
             live: self.live.clone(),
             log: self.log.clone(),
         }

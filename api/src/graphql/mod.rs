@@ -12,6 +12,7 @@ mod notification;
 pub(crate) mod operation;
 mod page;
 pub(crate) mod params;
+pub(crate) mod persisted;
 mod query;
 mod subscribed;
 mod subscription;

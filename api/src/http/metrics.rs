@@ -21,6 +21,7 @@ use super::Shared;
 use crate::delivery::DeliveryMetrics;
 use crate::error::{ErrorCode, code_of};
 use crate::graphql::live_metrics::LiveMetrics;
+use crate::listener::ConnectionMetrics;
 
 type Labels = [(&'static str, &'static str); 1];
 
@@ -40,6 +41,7 @@ impl Metrics {
         log: &ChangeLog,
         fanout: Option<&FanoutMetrics>,
         live: &LiveMetrics,
+        connections: &ConnectionMetrics,
         deliveries: &DeliveryMetrics,
         worker_restarts: Counter,
     ) -> Self {
@@ -62,6 +64,23 @@ impl Metrics {
             "worker_restarts",
             "Workers that failed and were started again",
             worker_restarts,
+        );
+
+        let part = registry.sub_registry_with_prefix("connections");
+        part.register(
+            "open",
+            "Connections now, websockets among them",
+            connections.open.clone(),
+        );
+        part.register(
+            "refused",
+            "Connections that were closed at once because there were too many",
+            connections.refused.clone(),
+        );
+        part.register(
+            "overdue",
+            "Connections that were closed because no request came in time",
+            connections.overdue.clone(),
         );
 
         registry.register(
@@ -193,6 +212,11 @@ impl Metrics {
             live.cohorts.cohorts,
         );
         part.register("frames", "Results made by executing", live.cohorts.frames);
+        part.register(
+            "held_bytes",
+            "Memory of results and states that are kept for subscribers",
+            live.cohorts.held_bytes,
+        );
         part.register(
             "frames_delivered",
             "Results handed to subscribers",

@@ -1,5 +1,6 @@
 //! The HTTP surface: routes, and what stands before all of them.
 
+mod compression;
 mod graphql;
 mod health;
 mod host;
@@ -18,7 +19,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -50,20 +50,19 @@ pub(crate) struct Shared {
 
 /// Everything the server answers.
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
-    let body_bytes = shared.limits.body_bytes;
     Router::new()
-        .merge(playground::router())
         .route("/graphql", get(graphql::get).post(graphql::post))
-        .route("/graphql/ws", get(websocket::upgrade))
         .route("/schema.graphql", get(schema))
         .route("/metrics", get(metrics::text))
+        .layer(compression::layer())
+        .merge(playground::router())
+        .route("/graphql/ws", get(websocket::upgrade))
         .route("/unsubscribe", get(unsubscribe::ask).post(unsubscribe::end))
         .layer(from_fn_with_state(Arc::clone(&shared), host::check))
         // Probes say whatever host they like, and learn nothing.
         .route("/health", get(health::live))
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
-        .layer(DefaultBodyLimit::max(body_bytes))
         .layer(CatchPanicLayer::custom(graphql::panicked))
         .with_state(shared)
 }

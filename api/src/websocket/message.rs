@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::graphql::params::Params;
+use crate::graphql::persisted::HashOnly;
 
 /// The subprotocol's name.
 pub(crate) const PROTOCOL: &str = "graphql-transport-ws";
@@ -30,17 +31,39 @@ pub(super) enum ClientMessage {
         id: String,
         payload: Params,
     },
+    /// A `Subscribe` with a hash in place of the operation.
+    #[serde(skip)]
+    SubscribeByHash {
+        id: String,
+    },
     Complete {
         id: String,
     },
 }
 
+/// As much of a `Subscribe` as says that it has only a hash.
+#[derive(Deserialize)]
+#[serde(tag = "type", rename = "subscribe")]
+struct ByHash {
+    id: String,
+    payload: HashOnly,
+}
+
 impl ClientMessage {
     /// Reads a message; what is wrong with it, if it is none.
     pub(super) fn read(text: &str) -> Result<Self, String> {
-        let message: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let message = serde_json::from_str(text).or_else(|error| {
+            match serde_json::from_str::<ByHash>(text) {
+                Ok(ByHash { id, payload }) if payload.has_hash() => {
+                    Ok(Self::SubscribeByHash { id })
+                }
+                _ => Err(error.to_string()),
+            }
+        })?;
         match &message {
-            Self::Subscribe { id, .. } | Self::Complete { id } if id.is_empty() => {
+            Self::Subscribe { id, .. } | Self::SubscribeByHash { id } | Self::Complete { id }
+                if id.is_empty() =>
+            {
                 Err("the id is empty".to_owned())
             }
             _ => Ok(message),

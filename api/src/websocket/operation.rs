@@ -7,6 +7,8 @@ use std::task::{Context, Poll, Waker, ready};
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, Stream, StreamExt};
 use subscriptions::cohort::Delivery;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::PollSemaphore;
 
 use super::message::Id;
 use crate::graphql::answer::Answer;
@@ -19,6 +21,9 @@ pub(super) struct Operation {
     /// Of all operations of the connection: an id may be used again.
     pub(super) number: u64,
     work: Work,
+    /// Those of the connection that catch up hold a permit of these.
+    catching_up: PollSemaphore,
+    permit: Option<OwnedSemaphorePermit>,
     waker: Option<Waker>,
 }
 
@@ -40,11 +45,15 @@ pub(super) enum Output {
 }
 
 impl Operation {
-    pub(super) fn new(id: Id, number: u64, work: Work) -> Self {
+    /// `catching_up` has a permit for each subscription of the connection that may
+    /// catch up at the same time.
+    pub(super) fn new(id: Id, number: u64, work: Work, catching_up: Arc<Semaphore>) -> Self {
         Self {
             id,
             number,
             work,
+            catching_up: PollSemaphore::new(catching_up),
+            permit: None,
             waker: None,
         }
     }
@@ -52,6 +61,7 @@ impl Operation {
     /// Lets go of what it does; nothing more comes of it.
     pub(super) fn end(&mut self) {
         self.work = Work::Over;
+        self.permit = None;
         // It has to be looked at once more to be forgotten.
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -101,7 +111,14 @@ impl Stream for Operation {
                     }
                 },
                 Work::Subscription(subscription) => {
-                    match ready!(subscription.poll_next_unpin(cx)) {
+                    if subscription.is_behind() && this.permit.is_none() {
+                        this.permit = ready!(this.catching_up.poll_acquire(cx));
+                    }
+                    let polled = subscription.poll_next_unpin(cx);
+                    if !subscription.is_behind() {
+                        this.permit = None;
+                    }
+                    match ready!(polled) {
                         Some(Delivery { frame, skipped }) => {
                             if matches!(frame.payload, Payload::Failed(_)) {
                                 this.work = Work::Over;

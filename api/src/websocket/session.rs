@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::future::pending;
 use std::ops::ControlFlow;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_graphql::parser::types::OperationType;
@@ -13,6 +14,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::SelectAll;
 use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt};
 use serde_json::{Map, Value};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::message::{ACK, ClientMessage, Closing, Id, PING, complete, of_operation, pong};
@@ -24,6 +26,7 @@ use crate::graphql::answer::Answer;
 use crate::graphql::executor::Executor;
 use crate::graphql::frame::{Failure, Payload};
 use crate::graphql::params::Params;
+use crate::graphql::persisted;
 use crate::viewer::Viewer;
 
 /// What connections are held to.
@@ -38,6 +41,8 @@ pub(crate) struct SocketSettings {
     pub(crate) write_timeout: Duration,
     /// Operations under way at once.
     pub(crate) operations: usize,
+    /// Queries and mutations that are executed at once; the others wait in order.
+    pub(crate) running: usize,
     /// Bytes of one message; what operations under way were asked with takes four
     /// times that at most.
     pub(crate) message_bytes: usize,
@@ -52,6 +57,9 @@ impl SocketSettings {
 /// An id is repeated in every message about its operation.
 const LONGEST_ID: usize = 256;
 
+/// So many subscriptions of a connection catch up at once; each holds what it has
+/// read of the past.
+const CATCHING_UP: usize = 16;
 /// So many messages are written before the connection is flushed, at most.
 const BATCH: usize = 64;
 /// So many batches are written to a connection that is sent away, at most.
@@ -87,6 +95,10 @@ pub(super) struct Session<S, A> {
     /// Completes when what it was let in by is taken back.
     revoked: BoxFuture<'static, ()>,
     operations: SelectAll<Operation>,
+    /// A permit for each query or mutation that may be executed just now.
+    running: Arc<Semaphore>,
+    /// A permit for each subscription that may catch up just now.
+    catching_up: Arc<Semaphore>,
     /// The operation's number and the size of its message, by its id.
     ids: HashMap<Id, (u64, usize)>,
     next_number: u64,
@@ -119,6 +131,8 @@ where
             viewer: None,
             revoked: Box::pin(pending()),
             operations: SelectAll::new(),
+            running: Arc::new(Semaphore::new(settings.running)),
+            catching_up: Arc::new(Semaphore::new(CATCHING_UP)),
             ids: HashMap::new(),
             next_number: 0,
             open_bytes: 0,
@@ -194,13 +208,16 @@ where
             Ok(ClientMessage::ConnectionInit { payload }) => self.init(payload).await,
             Ok(ClientMessage::Ping { payload }) => self.say(pong(payload.as_ref())).await,
             Ok(ClientMessage::Pong { .. }) => ControlFlow::Continue(()),
-            Ok(ClientMessage::Subscribe { id, .. }) if id.len() > LONGEST_ID => {
+            Ok(ClientMessage::Subscribe { id, .. } | ClientMessage::SubscribeByHash { id })
+                if id.len() > LONGEST_ID =>
+            {
                 let closing = Closing::invalid("the id is longer than 256 bytes");
                 ControlFlow::Break(End::Close(closing))
             }
             Ok(ClientMessage::Subscribe { id, payload }) => {
                 self.begin(&id, payload, text.len()).await
             }
+            Ok(ClientMessage::SubscribeByHash { id }) => self.refuse_hash(&id).await,
             Ok(ClientMessage::Complete { id }) => {
                 self.end(&Id::new(&id));
                 ControlFlow::Continue(())
@@ -255,21 +272,34 @@ where
             Err(errors) => return self.say(failed(&id, &Failure::new(&errors)).0).await,
         };
         let executor = self.executor.clone();
-        let work =
-            match operation.kind {
-                OperationType::Subscription => Work::Begin(Box::pin(async move {
-                    executor.subscribe(operation, viewer, None).await
-                })),
-                OperationType::Query | OperationType::Mutation => Work::Answer(Box::pin(
-                    async move { executor.answer(operation, viewer).await },
-                )),
-            };
+        let running = Arc::clone(&self.running);
+        let work = match operation.kind {
+            OperationType::Subscription => Work::Begin(Box::pin(async move {
+                executor.subscribe(operation, viewer, None).await
+            })),
+            OperationType::Query | OperationType::Mutation => Work::Answer(Box::pin(async move {
+                // It is never closed.
+                let _permit = running.acquire().await;
+                executor.answer(operation, viewer).await
+            })),
+        };
         let number = self.next_number;
         self.next_number += 1;
         self.ids.insert(id.clone(), (number, bytes));
         self.open_bytes += bytes;
-        self.operations.push(Operation::new(id, number, work));
+        let catching_up = Arc::clone(&self.catching_up);
+        self.operations
+            .push(Operation::new(id, number, work, catching_up));
         ControlFlow::Continue(())
+    }
+
+    /// The client has to send the operation itself.
+    async fn refuse_hash(&mut self, name: &str) -> Flow {
+        if self.viewer.is_none() {
+            return ControlFlow::Break(End::Close(Closing::unauthorized()));
+        }
+        let error = persisted::not_supported().into();
+        self.say(failed(&Id::new(name), &error).0).await
     }
 
     /// Ends an operation: nothing comes of it from here on.

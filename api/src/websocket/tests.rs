@@ -29,6 +29,7 @@ const SETTINGS: SocketSettings = SocketSettings {
     ping_interval: Duration::from_secs(20),
     write_timeout: Duration::from_secs(10),
     operations: 3,
+    running: 2,
     message_bytes: 4096,
 };
 
@@ -428,6 +429,51 @@ async fn who_it_is_may_take_until_the_beginning_is_over() {
     let closed = client.closed().await;
     assert_eq!(closed, (4408, "Connection initialisation timeout".into()));
     assert_eq!(began.elapsed().as_secs(), SETTINGS.init_timeout.as_secs());
+}
+
+/// Those that wait for a position are executed, and others wait for them.
+#[tokio::test]
+async fn only_so_many_operations_are_executed_at_once_and_the_others_in_order() {
+    let mut server = Server::start().await;
+    let mut client = server.connect().init().await;
+    client.subscribe("0", "{ position }");
+    let position = client.hear().await["payload"]["data"]["position"].clone();
+    assert_eq!(client.hear().await["type"], "complete");
+    let epoch = position.as_str().unwrap().split_once('.').unwrap().0;
+    let began = Instant::now();
+    for id in ["1", "2"] {
+        let payload = json!({ "query": "{ position }",
+            "extensions": { "minPosition": format!("{epoch}.1000000") } });
+        client.say(json!({ "type": "subscribe", "id": id, "payload": payload }));
+    }
+    client.subscribe("3", "{ __typename }");
+    let mut answered = Vec::new();
+    while answered.len() < 3 {
+        let message = client.hear().await;
+        if message["type"] != "complete" {
+            answered.push((message["id"].clone(), began.elapsed().as_secs()));
+        }
+    }
+    answered[..2].sort_by_key(|(id, _)| id.to_string());
+    assert_eq!(
+        answered,
+        [(json!("1"), 5), (json!("2"), 5), (json!("3"), 5)]
+    );
+
+    // What its client has ended makes room.
+    let payload = json!({ "query": "{ position }",
+        "extensions": { "minPosition": format!("{epoch}.1000000") } });
+    for id in ["1", "2"] {
+        client.say(json!({ "type": "subscribe", "id": id, "payload": payload }));
+    }
+    client.subscribe("3", "{ __typename }");
+    let began = Instant::now();
+    client.say(json!({ "type": "complete", "id": "1" }));
+    let message = client.hear().await;
+    assert_eq!(
+        (&message["id"], began.elapsed().as_secs()),
+        (&json!("3"), 0)
+    );
 }
 
 /// Thousands of connections wait at the same time: what each holds is small.

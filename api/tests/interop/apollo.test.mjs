@@ -1,8 +1,10 @@
 // Proves that Apollo Client works as it comes: queries by POST, subscriptions
 // over multipart HTTP and over a websocket.
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { after, describe, test } from 'node:test';
 import { ApolloClient, CombinedGraphQLErrors, HttpLink, InMemoryCache, gql } from '@apollo/client';
+import { PersistedQueryLink } from '@apollo/client/link/persisted-queries';
 import { GraphQLWsLink } from '@apollo/client/link/subscriptions';
 import { createClient as createSocket } from 'graphql-ws';
 import WebSocket from 'ws';
@@ -61,6 +63,40 @@ describe('Apollo Client', () => {
     });
   });
 
+  for (const useGETForHashedQueries of [false, true]) {
+    test(`a persisted query is sent whole after its hash by ${useGETForHashedQueries ? 'GET' : 'POST'}`, async () => {
+      await server.save(12.5);
+      const sent = [];
+      const http = new HttpLink({
+        uri: server.url,
+        fetch: (url, init) => {
+          sent.push([init.method, (init.body ?? '').includes('"query"')]);
+          return fetch(url, init);
+        },
+      });
+      const client = connect(persisted({ useGETForHashedQueries }).concat(http));
+
+      const ask = () => client.query({ query: gql(FORECAST), variables: KNOWN, fetchPolicy: 'no-cache' });
+      const answers = [await ask(), await ask()];
+
+      for (const { data } of answers) {
+        assert.deepEqual(data.forecast.values, [12.5]);
+      }
+      // It has understood, and sends no hash again.
+      const hashed = [useGETForHashedQueries ? 'GET' : 'POST', false];
+      assert.deepEqual(sent, [hashed, ['POST', true], ['POST', true]]);
+    });
+  }
+
+  test('a persisted query is sent whole after its hash over a socket', async () => {
+    await server.save(12.5);
+    const client = connect(persisted().concat(overSocket()));
+
+    const { data } = await client.query({ query: gql(FORECAST), variables: KNOWN });
+
+    assert.deepEqual(data.forecast.values, [12.5]);
+  });
+
   const overHttp = () => new HttpLink({ uri: server.url });
   const overSocket = () => new GraphQLWsLink(createSocket({ url: server.socketUrl, webSocketImpl: WebSocket }));
 
@@ -95,4 +131,9 @@ describe('Apollo Client', () => {
 
 function connect(link = new HttpLink({ uri: server.url })) {
   return new ApolloClient({ link, cache: new InMemoryCache() });
+}
+
+function persisted(options) {
+  const sha256 = (text) => createHash('sha256').update(text).digest('hex');
+  return new PersistedQueryLink({ sha256, ...options });
 }

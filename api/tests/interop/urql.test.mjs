@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
 import { Client, cacheExchange, fetchExchange, subscriptionExchange } from '@urql/core';
+import { persistedExchange } from '@urql/exchange-persisted';
 import { createClient as createSocket } from 'graphql-ws';
 import WebSocket from 'ws';
 import { arrivals } from './arrivals.mjs';
@@ -66,6 +67,31 @@ describe('urql', () => {
     assert.equal(error.networkError, undefined);
     assertError(error.graphQLErrors, 'BAD_USER_INPUT');
   });
+
+  for (const preferGetForPersistedQueries of [false, true]) {
+    test(`a persisted query is sent whole after its hash by ${preferGetForPersistedQueries ? 'GET' : 'POST'}`, async () => {
+      await server.save(12.5);
+      const sent = [];
+      const client = connect({
+        preferGetMethod: false,
+        exchanges: [cacheExchange, persistedExchange({ preferGetForPersistedQueries }), fetchExchange],
+        fetch: (url, init) => {
+          sent.push([init.method, /[?&]query=|"query":/.test(`${url}${init.body}`)]);
+          return fetch(url, init);
+        },
+      });
+
+      const { data, error } = await client.query(FORECAST, KNOWN);
+
+      assert.equal(error, undefined);
+      assert.deepEqual(data.forecast.values, [12.5]);
+      const method = preferGetForPersistedQueries ? 'GET' : 'POST';
+      assert.deepEqual(sent, [
+        [method, false],
+        [method, true],
+      ]);
+    });
+  }
 
   const overFetch = () => connect({ fetchSubscriptions: true });
   const overSocket = () => connect({ exchanges: [cacheExchange, socketExchange(), fetchExchange] });

@@ -880,3 +880,37 @@ async fn leaving_leaves_nothing_behind(kind: Kind) {
     hub(0.0, 0.0, 0.0).await;
     server.stop().await;
 }
+
+/// Each holds what it has read of the past, and a client may come back with a
+/// thousand.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_some_subscriptions_of_a_connection_catch_up_at_once() {
+    const SUBSCRIPTIONS: usize = 48;
+    const CHANGES: usize = 40;
+    let (_database, server) = started(Kind::Sqlite).await;
+    let client = &server.client;
+    let after = client.prepare(1).await;
+    for mwh in 0..CHANGES {
+        client.save_hour(u32::try_from(mwh).unwrap()).await;
+    }
+    let mut socket = client.try_connect(Value::Null).await.unwrap();
+    for n in 0..SUBSCRIPTIONS {
+        let query =
+            "subscription($after: Position) { forecastChanged(after: $after) { position } }";
+        socket
+            .start(&n.to_string(), query, json!({ "after": after }))
+            .await
+            .unwrap();
+    }
+    let mut got = [0; SUBSCRIPTIONS];
+    let mut most = 0;
+    while got.iter().any(|got| *got < CHANGES) {
+        let message = soon("a change", socket.message()).await.unwrap();
+        assert_eq!(message["type"], "next", "{message}");
+        got[message["id"].as_str().unwrap().parse::<usize>().unwrap()] += 1;
+        let under_way = got.iter().filter(|got| (1..CHANGES).contains(*got));
+        most = most.max(under_way.count());
+    }
+    assert!((2..=16).contains(&most), "{most} at once");
+    server.stop().await;
+}

@@ -4,9 +4,11 @@
 
 mod alert;
 mod auth;
+mod bodies;
 mod checker;
 mod cli;
 mod client;
+mod connections;
 mod cookbook;
 mod deliveries;
 mod deltas;

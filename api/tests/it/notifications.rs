@@ -595,6 +595,40 @@ async fn endpoints_are_registered_with_care(kind: Kind) {
     assert_eq!(again["webPushPublicKey"], key);
 }
 
+/// What the system says of a name is nothing to tell.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_that_cannot_be_found_is_all_that_is_told() {
+    let database = Kind::Sqlite.database().await;
+    let contact = ["--web-push-contact", "mailto:ops@example.org"];
+    let server = TestServer::start_with(database.url(), &contact).await;
+    let address = "https://no-such-host.invalid/hook";
+    let keys = json!({ "endpoint": address, "auth": "8eDyX_uCN0XRhSbY5hs7Hg",
+        "p256dh": "BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4" });
+    for (path, mutation, variables) in [
+        (
+            "url",
+            "mutation($url: String!) { registerWebhook(input: { url: $url }) { secret } }",
+            json!({ "url": address }),
+        ),
+        (
+            "endpoint",
+            "mutation($keys: RegisterWebPushInput!) { registerWebPush(input: $keys) { endpoint { id } } }",
+            json!({ "keys": keys }),
+        ),
+    ] {
+        let answer = ask(&server.client, "ada", mutation, variables).await;
+        assert_eq!(code(&answer), "BAD_USER_INPUT", "{answer}");
+        let message = "the address's host cannot be found";
+        let error = &answer["errors"][0];
+        assert_eq!(error["message"], message);
+        assert_eq!(
+            error["extensions"]["violations"],
+            json!([{ "path": path, "message": message }])
+        );
+    }
+    server.stop().await;
+}
+
 async fn a_link_in_a_mail_ends_them(kind: Kind) {
     let (_database, server) = started(kind).await;
     let client = &server.client;

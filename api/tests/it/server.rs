@@ -225,6 +225,21 @@ impl Process {
         Self::launch(&mut command, "127.0.0.1:0")
     }
 
+    /// The same where it may open only so many files.
+    pub(crate) fn start_with_files(url: &str, files: u32) -> Self {
+        let mut command = Command::new("sh");
+        without_variables(&mut command);
+        command
+            .args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\"")])
+            .args([
+                env!("CARGO_BIN_EXE_smartpulse"),
+                "serve",
+                "--database-url",
+                url,
+            ]);
+        Self::launch(&mut command, "127.0.0.1:0")
+    }
+
     /// The same where other machines can reach it.
     pub(crate) fn start_everywhere(url: &str, more: &[&str]) -> Self {
         let mut command = binary();

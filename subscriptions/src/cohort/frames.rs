@@ -16,6 +16,7 @@ use slab::Slab;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
+use super::budget::{Budget, Held};
 use super::{Frame, FrameKind};
 
 /// When there is no room: so long the run waits for the next reader to take the
@@ -28,9 +29,12 @@ const PATIENCE_WITH_FEW: Duration = Duration::from_millis(20);
 const PATIENCE_WITH_FEW_IN_ALL: Duration = Duration::from_millis(200);
 /// Bytes of frames that are kept at most, whatever their number.
 const MOST_BYTES: usize = 4 << 20;
+/// The same while the frames of all cohorts take more than they may.
+const LEAST_BYTES: usize = 64 << 10;
 
 pub(super) struct Frames<P> {
     capacity: usize,
+    budget: Budget,
     state: Mutex<State<P>>,
     taken: Notify,
 }
@@ -47,6 +51,8 @@ struct State<P> {
     /// Readers whose next frame is gone.
     loose: usize,
     whole: Whole<P>,
+    /// The memory of `whole`.
+    whole_held: Option<Held>,
     /// Why there will be no more, for everyone to take last.
     failure: Option<Arc<Frame<P>>>,
     ended: bool,
@@ -56,6 +62,7 @@ struct Waiting<P> {
     frame: Arc<Frame<P>>,
     /// Readers that have not taken it, but for loose ones.
     readers: usize,
+    _held: Held,
 }
 
 /// The whole state, as the frames so far have it.
@@ -94,9 +101,10 @@ pub(super) enum Taken<P> {
 }
 
 impl<P> Frames<P> {
-    pub(super) fn new(capacity: usize) -> Self {
+    pub(super) fn new(capacity: usize, budget: Budget) -> Self {
         Self {
             capacity: capacity.max(1),
+            budget,
             state: Mutex::new(State {
                 waiting: VecDeque::new(),
                 first: 0,
@@ -105,6 +113,7 @@ impl<P> Frames<P> {
                 readers: Slab::new(),
                 loose: 0,
                 whole: Whole::None,
+                whole_held: None,
                 failure: None,
                 ended: false,
             }),
@@ -152,7 +161,7 @@ impl<P> Frames<P> {
             let taken = self.taken.notified();
             let patience = {
                 let state = self.state.lock();
-                if !state.is_full(self.capacity) {
+                if !self.is_full(&state) {
                     return;
                 }
                 match state.most_are_behind() {
@@ -166,7 +175,7 @@ impl<P> Frames<P> {
             if patience < PATIENCE {
                 state.patience = state.patience.saturating_sub(began.elapsed());
             }
-            if timed_out {
+            while timed_out && self.is_full(&state) {
                 state.loosen_first();
             }
         }
@@ -179,10 +188,10 @@ impl<P> Frames<P> {
                 FrameKind::State => {
                     // It stands for all before it.
                     state.loosen_all();
-                    state.whole = Whole::Frame(Arc::clone(&frame));
+                    self.retain(&mut state, &frame);
                 }
-                FrameKind::Snapshot => state.whole = Whole::Frame(Arc::clone(&frame)),
-                FrameKind::Difference => state.whole = Whole::Outdated,
+                FrameKind::Snapshot => self.retain(&mut state, &frame),
+                FrameKind::Difference => state.forget_whole(),
                 FrameKind::Event => {}
                 FrameKind::Failure => state.failure = Some(Arc::clone(&frame)),
             }
@@ -192,12 +201,35 @@ impl<P> Frames<P> {
             if frame.kind != FrameKind::Failure {
                 let readers = state.readers.len() - state.loose;
                 state.bytes += frame.bytes;
-                state.waiting.push_back(Waiting { frame, readers });
+                state.waiting.push_back(Waiting {
+                    _held: self.budget.hold(frame.bytes),
+                    frame,
+                    readers,
+                });
                 state.drop_taken();
             }
             state.take_wakers()
         };
         wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Keeps a whole state for members to come; where there is no memory for it, one
+    /// is made for them when they come.
+    fn retain(&self, state: &mut State<P>, frame: &Arc<Frame<P>>) {
+        state.forget_whole();
+        if !self.budget.is_spent() {
+            state.whole_held = Some(self.budget.hold(frame.bytes));
+            state.whole = Whole::Frame(Arc::clone(frame));
+        }
+    }
+
+    fn is_full(&self, state: &State<P>) -> bool {
+        let most_bytes = if self.budget.is_spent() {
+            LEAST_BYTES
+        } else {
+            MOST_BYTES
+        };
+        state.waiting.len() >= self.capacity || state.bytes >= most_bytes
     }
 
     /// There will be no more.
@@ -220,7 +252,7 @@ impl<P> Frames<P> {
             waiting.readers -= 1;
             let frame = Arc::clone(&waiting.frame);
             cursor.next += 1;
-            let full = state.is_full(self.capacity);
+            let full = self.is_full(&state);
             if place == 0 {
                 state.drop_taken();
             }
@@ -258,8 +290,9 @@ impl<P> State<P> {
         behind * 2 > self.readers.len() - self.loose
     }
 
-    fn is_full(&self, capacity: usize) -> bool {
-        self.waiting.len() >= capacity || self.bytes >= MOST_BYTES
+    fn forget_whole(&mut self) {
+        self.whole = Whole::Outdated;
+        self.whole_held = None;
     }
 
     fn pop_first(&mut self) -> Option<Waiting<P>> {

@@ -87,6 +87,11 @@ impl<K: Eq + Hash, P> Member<K, P> {
         }
     }
 
+    /// Whether it gets what it missed, or is about to, by a run of its own.
+    pub fn is_behind(&self) -> bool {
+        matches!(self.stage, Stage::Joining { .. } | Stage::CatchingUp { .. })
+    }
+
     /// Whether what it gets first includes a position that this replica has
     /// applied. The state that a cohort has told may be older.
     pub fn includes(&self, position: Position) -> bool {

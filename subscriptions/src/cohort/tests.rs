@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use domain::change::{Change, Epoch, Operation, Subject};
 use futures_util::FutureExt;
@@ -38,15 +39,23 @@ type TestMember = Member<&'static str, u64>;
 
 impl World {
     fn new(capacity: usize) -> Self {
+        Self::within(capacity, usize::MAX)
+    }
+
+    fn within(capacity: usize, most_bytes: usize) -> Self {
         let hub = Hub::new(at(0), 16, HubMetrics::default());
         Self {
-            cohorts: Cohorts::new(hub.clone(), capacity, CohortMetrics::default()),
+            cohorts: Cohorts::new(hub.clone(), capacity, most_bytes, CohortMetrics::default()),
             hub,
             log: Arc::default(),
             feeds: Arc::default(),
             runs: Arc::default(),
             joiners: Arc::default(),
         }
+    }
+
+    fn held(&self) -> i64 {
+        self.cohorts.metrics().held_bytes.get()
     }
 
     fn join(&self, key: &'static str, after: Option<u64>, what: Following) -> TestMember {
@@ -441,4 +450,66 @@ async fn differences_fit_what_a_member_had_under_any_schedule() {
             assert!(rounds < 1000, "seed {seed}: somebody never gets the state");
         }
     }
+}
+
+/// Frames of a mebibyte.
+fn large(frame: Frame<u64>) -> Frame<u64> {
+    Frame {
+        bytes: 1 << 20,
+        ..frame
+    }
+}
+
+/// Members that take nothing cost no more than the budget and one frame a cohort,
+/// and lose nothing.
+#[tokio::test(start_paused = true)]
+async fn frames_of_all_cohorts_have_one_budget() {
+    const KEYS: [&str; 4] = ["a", "b", "c", "d"];
+    let world = World::within(256, 5 << 20);
+    let mut members: Vec<TestMember> = KEYS
+        .iter()
+        .map(|key| world.join(key, None, Following::Events))
+        .collect();
+    for _ in 0..3 {
+        let number = world.commit();
+        for key in KEYS {
+            world.feed(key, large(event(number)));
+        }
+    }
+    // Time stands still but for the patience of runs.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let held = world.held();
+    assert!((1 << 20..=9 << 20).contains(&held), "{held} bytes");
+    for member in &mut members {
+        assert_eq!(numbers(member), [1, 2, 3]);
+    }
+    assert_eq!(world.held(), 0);
+    drop(members);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_state_that_is_not_kept_is_made_again_for_who_joins() {
+    let world = World::within(256, 2 << 20);
+    let mut kept = Vec::new();
+    for key in ["a", "b", "c"] {
+        let mut member = world.join(key, None, Following::State);
+        world.feed(key, large(frame(FrameKind::State, 7)));
+        settle().await;
+        assert_eq!(numbers(&mut member), [7]);
+        kept.push(member);
+    }
+    assert_eq!(world.held(), 2 << 20);
+    let mut late = world.join("c", None, Following::State);
+    assert_eq!(numbers(&mut late), [0; 0]);
+    let joiners = Arc::clone(&world.joiners.lock()["c"]);
+    joiners.notified().now_or_never().expect("it was asked for");
+    world.feed("c", large(frame(FrameKind::Snapshot, 7)));
+    settle().await;
+    assert_eq!(numbers(&mut late), [7]);
+    assert_eq!(numbers(&mut kept[2]), [0; 0]);
+    drop(kept);
+    drop(late);
+    // Their runs end.
+    settle().await;
+    assert_eq!(world.held(), 0);
 }

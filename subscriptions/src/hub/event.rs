@@ -53,6 +53,17 @@ impl Event {
         self.notified.get()
     }
 
+    /// Memory of what the change wrote, about: it can be told before it is read.
+    pub(crate) fn written_bytes(&self) -> usize {
+        const OF_AN_EVENT: usize = 512;
+        const OF_A_VALUE: usize = 16;
+        let values = self.writing().map_or(0, |change| {
+            let seconds = (change.to - change.from).whole_seconds();
+            usize::try_from(seconds / change.series.resolution.seconds()).unwrap_or(0)
+        });
+        OF_AN_EVENT + values * OF_A_VALUE
+    }
+
     /// Whether others may have to wait for who [reads](Self::read_written) this.
     pub(crate) fn holds_up_others(&self) -> bool {
         self.for_user.is_none() && self.unread_notification().is_some()

@@ -1,6 +1,7 @@
 // The gallery speaks of the server's own units and providers, so that whatever
 // is opened runs at once.
 import { parseHeaders } from '../headers';
+import { addressOf } from '../server';
 import samplesDocument from './samples.graphql?raw';
 import seriesAtHandDocument from './series-at-hand.graphql?raw';
 import { hoursFromNow } from './time';
@@ -139,7 +140,7 @@ async function query<Data>(
   document: string,
   variables?: Record<string, unknown>,
 ): Promise<Data> {
-  const response = await fetch('/graphql', {
+  const response = await fetch(addressOf('graphql'), {
     method: 'POST',
     headers: { 'content-type': 'application/json', ...(authorization && { authorization }) },
     body: JSON.stringify({ query: document, variables }),

@@ -1,4 +1,5 @@
 import { type ReactNode, useId, useState } from 'react';
+import { leadsTo } from '../server';
 import './bell.css';
 import type { Connection } from './connection';
 import type { Inbox, Notification } from './inbox';
@@ -115,10 +116,9 @@ function Time({ at }: { at: string }) {
 }
 
 function Link({ to, onFollow, children }: { to: string | null; onFollow: () => void; children: ReactNode }) {
-  // The server takes no others; a page should not rely on it.
-  const leads = to !== null && ['http:', 'https:'].includes(URL.parse(to, location.origin)?.protocol ?? '');
-  return leads ? (
-    <a href={to} target="_blank" rel="noreferrer" onClick={onFollow}>
+  const address = to === null ? undefined : leadsTo(to);
+  return address ? (
+    <a href={address} target="_blank" rel="noreferrer" onClick={onFollow}>
       {children}
     </a>
   ) : null;

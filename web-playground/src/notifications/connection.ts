@@ -1,8 +1,8 @@
 // One websocket for all that the bell asks and follows. Over HTTP, who is not let
 // in would find a failed request in the console.
 import { type ExecutionResult, createClient } from 'graphql-ws';
+import { socketAddressOf } from '../server';
 
-const URL_OF_SOCKET = new URL('/graphql/ws', location.href.replace(/^http/, 'ws')).href;
 const FORBIDDEN = 4403;
 /** What comes soon after another operation finds the socket still open. */
 const KEPT_OPEN_MS = 1_000;
@@ -21,7 +21,7 @@ export interface Connection {
 /** Connects when it is asked something, as whom the headers name. */
 export function connect(headers: Record<string, unknown>): Connection {
   const client = createClient({
-    url: URL_OF_SOCKET,
+    url: socketAddressOf('graphql/ws'),
     connectionParams: headers,
     lazyCloseTimeout: KEPT_OPEN_MS,
     // Who comes back must also read anew, which the client cannot know.

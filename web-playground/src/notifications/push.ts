@@ -4,8 +4,10 @@ import type { Connection } from './connection';
 import endpointsDocument from './operations/endpoints.graphql?raw';
 import registerDocument from './operations/register-browser.graphql?raw';
 import unregisterDocument from './operations/unregister-browser.graphql?raw';
+import { addressOf } from '../server';
 
-const WORKER = '/sw.js';
+/** Beside the page, so that it is for what lies there. */
+const WORKER = addressOf('sw.js');
 /** A browser that is offline waits for its push service for as long as it takes. */
 const PUSH_SERVICE_MS = 20_000;
 /** What this browser registered last: after the browser has replaced it, what is to be registered anew. */

@@ -46,7 +46,11 @@ async function show({ title, body, severity, link, tag }: Message) {
 /** Where a notification leads: of this server or over http, and nothing that would run. */
 function linkOf(data: unknown): URL | undefined {
   const { link } = (data ?? {}) as { link?: unknown };
-  const url = typeof link === 'string' ? URL.parse(link, self.location.origin) : null;
+  if (typeof link !== 'string') {
+    return undefined;
+  }
+  // A path is one of the server, wherever a proxy has put it.
+  const url = URL.parse(link.startsWith('/') ? self.registration.scope.replace(/\/$/, '') + link : link);
   return url && ['http:', 'https:'].includes(url.protocol) ? url : undefined;
 }
 
@@ -55,7 +59,7 @@ async function open(link: URL | undefined) {
   // Without a link any tab does; with one only a tab that is there, since what
   // somebody is writing in another must not go.
   const page = pages.find(({ url }) => !link || url === link.href);
-  await (page ? page.focus() : self.clients.openWindow(link?.href ?? '/'));
+  await (page ? page.focus() : self.clients.openWindow(link?.href ?? self.registration.scope));
 }
 
 /** Pages register what is new with the server: they know who the user is, this worker does not. */

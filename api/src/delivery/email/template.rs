@@ -417,6 +417,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+    use crate::error::ApiError;
 
     const MANIFEST: &str = r#"
         default_locale = "en"
@@ -660,6 +661,11 @@ mod tests {
             Err(RenderError::Template(_))
         ));
         assert_eq!(render(json!({ "nmae": "A" })).unwrap().text, "A 10");
+        let error = ApiError::from(render(json!({ "name": "A" })).unwrap_err());
+        assert_eq!(
+            async_graphql::Error::from(error).message,
+            "the template does not fit what it is given: undefined value in alert/en.txt, line 1"
+        );
     }
 
     #[test]

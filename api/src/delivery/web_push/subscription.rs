@@ -7,6 +7,7 @@ use p256::PublicKey;
 use web_push_native::Auth;
 
 use super::super::outbound::AddressError;
+use crate::error::ApiError;
 
 /// Browsers leave the padding away; some libraries in between put it back.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -23,6 +24,17 @@ pub(crate) enum SubscriptionError {
     Key,
     #[error("auth is not 16 bytes in base64url")]
     Auth,
+}
+
+/// What failed below, such as the look-up of a name, is nothing to tell a client.
+impl From<SubscriptionError> for ApiError {
+    fn from(error: SubscriptionError) -> Self {
+        match error {
+            SubscriptionError::Address(address) => Self::violation("endpoint", address.to_string()),
+            SubscriptionError::Key => Self::violation("p256dh", error.to_string()),
+            SubscriptionError::Auth => Self::violation("auth", error.to_string()),
+        }
+    }
 }
 
 /// The keys that a message to a browser is encrypted with.

@@ -213,7 +213,7 @@ impl NotificationMutation {
         web_push
             .check_subscription(&input.endpoint, &input.p256dh, &input.auth)
             .await
-            .map_err(|error| ApiError::bad_input(crate::supervisor::chain(&error)))?;
+            .map_err(ApiError::from)?;
         let endpoint = NewEndpoint {
             channel: Channel::WebPush,
             address: input.endpoint,
@@ -256,7 +256,7 @@ impl NotificationMutation {
             .outbound()
             .check_address(&input.url)
             .await
-            .map_err(|error| ApiError::violation("url", crate::supervisor::chain(&error)))?;
+            .map_err(|error| ApiError::violation("url", error.to_string()))?;
         let secret = webhook::generate_secret();
         let endpoint = NewEndpoint {
             channel: Channel::Webhook,

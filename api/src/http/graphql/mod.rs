@@ -3,6 +3,7 @@
 
 mod accept;
 mod answer;
+mod body;
 mod stream;
 
 use std::any::Any;
@@ -11,24 +12,27 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use async_graphql::parser::types::OperationType;
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
+use async_graphql::{Response, ServerError};
+use axum::body::Body;
 use axum::extract::{FromRequestParts, Query, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response as HttpResponse;
 use domain::change::Position;
+use serde_json::{Map, Value};
 
 use super::Shared;
 use crate::auth::{Credentials, Refusal};
-use crate::error::{self, ApiError};
+use crate::error::{self, ApiError, ErrorCode};
 use crate::graphql::answer::Answer;
 use crate::graphql::executor::Operation;
 use crate::graphql::frame::Failure;
 use crate::graphql::params::{Params, parse_position};
+use crate::graphql::persisted;
 use crate::viewer::Viewer;
 use accept::Form;
 use answer::respond;
+use body::Refused;
 use stream::{Connection, EventStream, Multipart};
 
 /// The header with the position that an answer must include.
@@ -44,48 +48,48 @@ pub(super) async fn post(
     // Before the body: who is not let in need not have sent it.
     Caller(viewer): Caller,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    body: Body,
 ) -> HttpResponse {
-    let form = accept::choose(&headers, &accept::ONCE).unwrap_or(Form::Json);
-    let body = match body {
-        Ok(body) => body,
-        Err(rejection) => {
-            let message = format!(
-                "the body could not be read: {}; at most {} bytes are taken",
-                rejection.body_text(),
-                shared.limits.body_bytes
-            );
-            return answer::refuse(rejection.status(), form, ApiError::bad_input(message));
-        }
-    };
-    let is_json = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split(';').next())
-        .is_some_and(|media| media.trim().eq_ignore_ascii_case("application/json"));
-    if !is_json {
-        // A browser sends any other type across origins without asking first.
-        return answer::refuse(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            form,
-            ApiError::bad_input("send the operation as application/json"),
-        );
-    }
-    if !body.trim_ascii_start().starts_with(b"{") {
-        // Serde would take a list of a request's fields for one, too.
-        return answer::refuse(
-            StatusCode::BAD_REQUEST,
-            form,
-            ApiError::bad_input("the body is not a GraphQL request: it is not a JSON object"),
-        );
-    }
-    match serde_json::from_slice::<Params>(&body) {
+    let form = accept::choose(&headers, &accept::ONCE);
+    match read_body(&headers, body, shared.limits.body_bytes).await {
         Ok(params) => execute(&shared, viewer, &headers, params, Method::Post).await,
-        Err(error) => {
-            let message = format!("the body is not a GraphQL request: {error}");
-            answer::refuse(StatusCode::BAD_REQUEST, form, ApiError::bad_input(message))
+        Err(Unread::Refused(Refused { status, message })) => {
+            let form = form.unwrap_or(Form::Json);
+            answer::refuse(status, form, ApiError::bad_input(message))
         }
+        Err(Unread::HashOnly) => unprepared(&shared, form, persisted::not_supported()),
     }
+}
+
+/// Why there is no request.
+enum Unread {
+    Refused(Refused),
+    /// It has a persisted query's hash in place of the operation.
+    HashOnly,
+}
+
+impl From<Refused> for Unread {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
+}
+
+async fn read_body(headers: &HeaderMap, body: Body, most: usize) -> Result<Params, Unread> {
+    let text = body::read(headers, body, most).await?;
+    let no_request = |what: &dyn std::fmt::Display| Refused {
+        status: StatusCode::BAD_REQUEST,
+        message: format!("the body is not a GraphQL request: {what}"),
+    };
+    // Serde would take a list of a request's fields for one, too.
+    if !text.trim_ascii_start().starts_with(b"{") {
+        return Err(no_request(&"it is not a JSON object").into());
+    }
+    serde_json::from_slice(&text).map_err(|error| {
+        if persisted::is_hash_only(&text) {
+            return Unread::HashOnly;
+        }
+        no_request(&error).into()
+    })
 }
 
 /// `GET /graphql`: an operation in the address. Nothing that changes anything.
@@ -95,12 +99,13 @@ pub(super) async fn get(
     headers: HeaderMap,
     Query(parameters): Query<HashMap<String, String>>,
 ) -> HttpResponse {
+    let form = accept::choose(&headers, &accept::ONCE);
     match read_parameters(parameters) {
         Ok(params) => execute(&shared, viewer, &headers, params, Method::Get).await,
-        Err(error) => {
-            let form = accept::choose(&headers, &accept::ONCE).unwrap_or(Form::Json);
-            answer::refuse(StatusCode::BAD_REQUEST, form, error)
+        Err(error) if error.code() == ErrorCode::PersistedQueryNotSupported => {
+            unprepared(&shared, form, error)
         }
+        Err(error) => answer::refuse(StatusCode::BAD_REQUEST, form.unwrap_or(Form::Json), error),
     }
 }
 
@@ -116,13 +121,18 @@ fn read_parameters(mut parameters: HashMap<String, String>) -> Result<Params, Ap
         })?;
         Ok(value.unwrap_or_default())
     }
-    let query = parameters
-        .remove("query")
-        .ok_or_else(|| ApiError::bad_input("give the operation as the parameter `query`"))?;
+    let extensions: Option<Map<String, Value>> = json(&parameters, "extensions")?;
+    let Some(query) = parameters.remove("query") else {
+        return Err(if persisted::is_hash(extensions.as_ref()) {
+            persisted::not_supported()
+        } else {
+            ApiError::bad_input("give the operation as the parameter `query`")
+        });
+    };
     Ok(Params {
         query,
         variables: json(&parameters, "variables")?,
-        extensions: json(&parameters, "extensions")?,
+        extensions,
         operation_name: parameters.remove("operationName"),
     })
 }
@@ -210,13 +220,7 @@ async fn execute(
             operation.tells_cost |= read.asks_cost;
             operation
         }
-        Err(errors) => {
-            shared.metrics.errors(&errors);
-            return match form {
-                Some(Form::EventStream) => stream::failed::<EventStream>(&Failure::new(&errors)),
-                form => respond(Answer::refused(errors), form.unwrap_or(Form::Json)),
-            };
-        }
+        Err(errors) => return not_begun(shared, form, errors),
     };
     match operation.kind {
         OperationType::Subscription => subscribe(shared, viewer, headers, operation, read).await,
@@ -234,6 +238,20 @@ async fn execute(
             Some(form) => answer(shared, operation, viewer, form).await,
             None => not_acceptable("application/graphql-response+json or application/json"),
         },
+    }
+}
+
+/// The answer to a request that says nothing to execute.
+fn unprepared(shared: &Shared, form: Option<Form>, error: ApiError) -> HttpResponse {
+    not_begun(shared, form, vec![error.into_server_error()])
+}
+
+/// The answer to a request of which nothing was executed.
+fn not_begun(shared: &Shared, form: Option<Form>, errors: Vec<ServerError>) -> HttpResponse {
+    shared.metrics.errors(&errors);
+    match form {
+        Some(Form::EventStream) => stream::failed::<EventStream>(&Failure::new(&errors)),
+        form => respond(Answer::refused(errors), form.unwrap_or(Form::Json)),
     }
 }
 
