@@ -57,6 +57,9 @@ impl ErrorCode {
     }
 }
 
+/// Bytes of a message: async-graphql repeats what it was given, however long.
+const MOST_MESSAGE: usize = 1000;
+
 /// What a client is told of an error that is ours to mend.
 const INTERNAL: &str = "internal error: the server's log has the cause";
 
@@ -158,6 +161,15 @@ impl ApiError {
         Self::invalid(message.clone(), vec![Violation::new(path, message)])
     }
 
+    /// An error if there is any bad value.
+    pub(crate) fn check(mut violations: Vec<Violation>) -> Result<(), Self> {
+        if violations.is_empty() {
+            return Ok(());
+        }
+        violations.truncate(Violation::MOST);
+        Err(Self::invalid(Violation::summary(&violations), violations))
+    }
+
     pub(crate) fn unknown(message: String, path: Option<String>) -> Self {
         let violations = path
             .map(|path| Violation::new(path, message.clone()))
@@ -244,7 +256,9 @@ impl From<AlertError> for ApiError {
     fn from(error: AlertError) -> Self {
         let message = error.to_string();
         match error {
-            AlertError::Invalid(violations) => Self::invalid(message, violations),
+            AlertError::Invalid(violations) | AlertError::Unanswerable(violations) => {
+                Self::invalid(message, violations)
+            }
             AlertError::Unknown { path, .. } => Self::unknown(message, path),
             AlertError::Full(_) => Self::new(ErrorCode::Conflict, message),
             AlertError::TooMuch(_) => Self::new(ErrorCode::TooComplex, message),
@@ -324,6 +338,7 @@ pub(crate) fn code_of(error: &ServerError) -> ErrorCode {
 /// causes of those that are ours to mend.
 pub(crate) fn finish(errors: &mut [ServerError]) {
     for error in errors {
+        domain::clip(&mut error.message, MOST_MESSAGE);
         if let Some(ours) = error.source::<ApiError>() {
             if let Some(source) = &ours.source {
                 tracing::error!(

@@ -4,6 +4,7 @@
 
 mod alert;
 mod auth;
+mod batches;
 mod bodies;
 mod checker;
 mod cli;
@@ -19,6 +20,7 @@ mod graphql;
 mod http;
 mod limits;
 mod live;
+mod messages;
 mod notifications;
 mod ordering;
 mod outage;

@@ -522,8 +522,8 @@ async fn a_restart_under_load_is_told_apart_whatever_language_the_server_speaks(
     let name = database.url().rsplit_once('/').unwrap().1;
     let admin = crate::server::connect(&TestDatabase::postgres_server()).await;
     let speak = |language: &str| format!("ALTER DATABASE {name} SET lc_messages = '{language}'");
-    let german =
-        sea_orm::ConnectionTrait::execute_unprepared(admin.writer(), &speak("de_DE.UTF-8"));
+    let german = speak("de_DE.UTF-8");
+    let german = sea_orm::ConnectionTrait::execute_unprepared(admin.writer(), &german);
     if german.await.is_err() {
         eprintln!("de_DE.UTF-8 is not installed: the server speaks its own language");
     }

@@ -245,7 +245,9 @@ impl ChangeLog {
                 Ok(position)
             }
             Receipt::Nothing => {
-                let head = change::read_head(self.shared.db.control()).await?;
+                // What it found done already may have been committed by another replica
+                // just now, and have no position yet.
+                let head = self.settle().await?;
                 self.shared.wake_tail.notify_one();
                 self.wait_applied(head).await?;
                 Ok(head)
