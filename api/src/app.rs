@@ -289,6 +289,11 @@ impl App {
             () = serve => {}
             () = deadline => tracing::warn!("requests or connections did not end in time"),
         }
+        // A client that has gone may have left a write under way.
+        let finish = self.shared.executor.finish();
+        if tokio::time::timeout(STOP_PATIENCE, finish).await.is_err() {
+            tracing::warn!("mutations did not end in time");
+        }
         stop_workers.cancel();
         supervisor.join(STOP_PATIENCE).await;
         self.close().await;

@@ -57,7 +57,7 @@ impl ErrorCode {
     }
 }
 
-/// Bytes of a message: async-graphql repeats what it was given, however long.
+/// Bytes of a message: whoever made it may have repeated what was given, however long.
 const MOST_MESSAGE: usize = 1000;
 
 /// What a client is told of an error that is ours to mend.
@@ -78,9 +78,11 @@ pub(crate) struct ApiError {
 
 impl ApiError {
     pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        let mut message = message.into();
+        domain::clip(&mut message, MOST_MESSAGE);
         Self {
             code,
-            message: message.into(),
+            message,
             violations: Vec::new(),
             position: None,
             source: None,

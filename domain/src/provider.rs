@@ -14,7 +14,7 @@ use thiserror::Error;
 
 use crate::Violation;
 use crate::change::{self, Receipt};
-use crate::database::{Database, Transaction};
+use crate::database::{Database, Transaction, again};
 use crate::violation::fault_of_name;
 
 /// Names one provider: `provider-a`.
@@ -136,12 +136,15 @@ pub async fn page(
 /// Creates or updates providers, all or none. A name that is already so changes nothing.
 pub async fn upsert(db: &Database, providers: &[ProviderUpsert]) -> Result<Receipt, ProviderError> {
     validate(providers)?;
-    let txn = db.begin().await?;
-    if let Err(error) = write_valid(&txn, providers).await {
-        txn.rollback().await;
-        return Err(error);
-    }
-    Ok(change::commit(txn).await?)
+    again(|| async {
+        let txn = db.begin().await?;
+        if let Err(error) = write_valid(&txn, providers).await {
+            txn.rollback().await;
+            return Err(error);
+        }
+        Ok(change::commit(txn).await?)
+    })
+    .await
 }
 
 fn validate(providers: &[ProviderUpsert]) -> Result<(), ProviderError> {

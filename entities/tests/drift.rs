@@ -13,8 +13,8 @@ use entities::{
 use migration::testing::TestDatabase;
 use sea_orm::sea_query::ColumnType;
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, Database, DatabaseConnection, DbBackend, EntityName, EntityTrait,
-    IdenStatic, Iterable, Statement,
+    ColumnTrait, ConnectionTrait, Database, DatabaseConnection, DbBackend, EntityTrait, IdenStatic,
+    Iterable, Statement,
 };
 
 async fn every_entity_selects(database: TestDatabase) {

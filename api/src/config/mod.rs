@@ -325,6 +325,10 @@ pub struct LimitArgs {
     /// Weight of the answer to one operation: bytes of its text, and what making it takes, estimated beforehand
     #[arg(long, env = "SMARTPULSE_LIMIT_ANSWER_BYTES", default_value_t = 64 << 20)]
     pub limit_answer_bytes: u64,
+
+    /// Seconds that a query or mutation may take
+    #[arg(long, env = "SMARTPULSE_LIMIT_OPERATION_SECONDS", default_value_t = 30)]
+    pub limit_operation_seconds: u32,
 }
 
 impl LimitArgs {
@@ -336,6 +340,7 @@ impl LimitArgs {
             points: self.limit_points,
             answer_bytes: self.limit_answer_bytes,
             body_bytes: self.limit_body_bytes,
+            operation_timeout: seconds(self.limit_operation_seconds),
         }
     }
 }

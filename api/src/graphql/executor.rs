@@ -12,6 +12,7 @@ use futures_util::{FutureExt, StreamExt};
 use subscriptions::change_log::ChangeLog;
 use subscriptions::cohort::{Cohorts, Member, Run};
 use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
 
 use super::answer::{Answer, Cost};
 use super::feed::Feed;
@@ -37,6 +38,8 @@ struct Inner {
     limits: Limits,
     log: ChangeLog,
     min_position_wait: Duration,
+    /// Under way, whoever still waits for them.
+    mutations: TaskTracker,
     metrics: LiveMetrics,
 }
 
@@ -98,6 +101,7 @@ impl Executor {
                 limits,
                 log,
                 min_position_wait: settings.min_position_wait,
+                mutations: TaskTracker::new(),
                 metrics,
             }),
             cohorts,
@@ -144,27 +148,29 @@ impl Executor {
         if let Err(error) = self.wait_for_min_position(&operation).await {
             return Answer::refused(vec![error.into_server_error()]);
         }
-        let prepared = operation.prepared;
-        let (plan, introspected) = (prepared.plan, prepared.introspected);
-        let cost = operation.tells_cost.then_some(Cost {
-            bytes: prepared.cost,
-            limit: self.inner.limits.answer_bytes,
-        });
-        let answer = |response| Answer::executed(&plan, response, &introspected, cost);
-        if !plan.executes {
-            return answer(Response::new(Value::Null));
+        let (inner, kind) = (Arc::clone(&self.inner), operation.kind);
+        let executed = async move { inner.execute(operation, viewer).await };
+        let limit = self.inner.limits.operation_timeout;
+        let answer = match kind {
+            // A client that goes away must not cut a write in two: it goes on by
+            // itself, and so does one that takes too long.
+            OperationType::Mutation => timeout(limit, self.inner.mutations.spawn(executed))
+                .await
+                .map(|ended| ended.ok()),
+            _ => timeout(limit, executed).await.map(Some),
+        };
+        let refuse = |error: ApiError| Answer::refused(vec![error.into_server_error()]);
+        match answer {
+            Ok(Some(answer)) => answer,
+            Ok(None) => refuse(ApiError::panicked()),
+            Err(_) => refuse(ApiError::new(ErrorCode::Timeout, too_long(kind, limit))),
         }
-        let request = request(plan.document.clone(), prepared.variables)
-            .data(viewer)
-            .data(PointBudget::new(self.inner.limits));
-        let executed = AssertUnwindSafe(self.inner.schema.execute(request));
-        match executed.catch_unwind().await {
-            Ok(response) => answer(response),
-            Err(panic) => {
-                error::log_panic(&*panic, "an operation could not be executed");
-                Answer::refused(vec![ApiError::panicked().into_server_error()])
-            }
-        }
+    }
+
+    /// Waits for mutations whose clients may have gone. None is begun any more.
+    pub(crate) async fn finish(&self) {
+        self.inner.mutations.close();
+        self.inner.mutations.wait().await;
     }
 
     /// Begins a subscription; `resume` says where the client has come to, over
@@ -221,7 +227,41 @@ impl Executor {
     }
 }
 
+fn too_long(kind: OperationType, limit: Duration) -> String {
+    let seconds = limit.as_secs();
+    match kind {
+        OperationType::Mutation => format!(
+            "the mutation took longer than {seconds} s and may still be carried out: look, or send it again with the same idempotencyKey"
+        ),
+        _ => format!("the query took longer than {seconds} s: ask for less, or try again"),
+    }
+}
+
 impl Inner {
+    async fn execute(&self, operation: Operation, viewer: Viewer) -> Answer {
+        let prepared = operation.prepared;
+        let (plan, introspected) = (prepared.plan, prepared.introspected);
+        let cost = operation.tells_cost.then_some(Cost {
+            bytes: prepared.cost,
+            limit: self.limits.answer_bytes,
+        });
+        let answer = |response| Answer::executed(&plan, response, &introspected, cost);
+        if !plan.executes {
+            return answer(Response::new(Value::Null));
+        }
+        let request = request(plan.document.clone(), prepared.variables)
+            .data(viewer)
+            .data(PointBudget::new(self.limits));
+        let executed = AssertUnwindSafe(self.schema.execute(request));
+        match executed.catch_unwind().await {
+            Ok(response) => answer(response),
+            Err(panic) => {
+                error::log_panic(&*panic, "an operation could not be executed");
+                Answer::refused(vec![ApiError::panicked().into_server_error()])
+            }
+        }
+    }
+
     /// One run of a subscription: each event executed, and written once.
     fn run(
         self: &Arc<Self>,

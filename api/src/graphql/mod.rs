@@ -19,6 +19,7 @@ mod subscription;
 mod types;
 
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use async_graphql::{
     Context, MergedObject, MergedSubscription, SDLExportOptions, Schema, SchemaBuilder,
@@ -54,6 +55,8 @@ pub struct Limits {
     pub answer_bytes: u64,
     /// Bytes of a request's body.
     pub body_bytes: usize,
+    /// How long a query or mutation may take.
+    pub operation_timeout: Duration,
 }
 
 /// What can be asked.

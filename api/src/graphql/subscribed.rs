@@ -122,6 +122,7 @@ mod tests {
             points: 1000,
             answer_bytes: 1 << 20,
             body_bytes: 1000,
+            operation_timeout: std::time::Duration::from_secs(1),
         };
         Documents::new(limits, 1 << 20)
     }

@@ -338,7 +338,7 @@ async fn sixteen_writers_lose_nothing(kind: Kind) {
     });
 
     let acknowledged = write_everything(kind, database.url(), &server).await;
-    unrelated.rollback().await;
+    unrelated.rollback().await.unwrap();
     let db = server.log.database();
     // What another program wrote is numbered by the timer.
     let unnumbered = match kind {
@@ -650,7 +650,7 @@ async fn sixty_seconds_under_an_open_snapshot_slow_no_tick() {
             .unwrap();
         probes.push(began.elapsed());
     }
-    held.rollback().await;
+    held.rollback().await.unwrap();
     let median = |ticks: &[Duration]| {
         let mut sorted = ticks.to_vec();
         sorted.sort();

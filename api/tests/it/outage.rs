@@ -559,3 +559,70 @@ async fn a_restart_under_load_is_told_apart_whatever_language_the_server_speaks(
     );
     server.kill();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mutation_goes_on_when_its_client_has_gone() {
+    let database = TestDatabase::postgres().await;
+    let server = process(database.url(), &["--limit-operation-seconds", "1"]).await;
+    let client = &server.client;
+    client.data(DECLARE, Value::Null).await;
+    let holder = crate::server::connect(database.url()).await;
+    let waiting = async |count: i64| {
+        eventually("statements wait for the lock", async || {
+            let row = sea_orm::ConnectionTrait::query_one_raw(
+                holder.reader(),
+                sea_orm::Statement::from_string(
+                    sea_orm::DbBackend::Postgres,
+                    "SELECT count(*) AS n FROM pg_stat_activity \
+                     WHERE datname = current_database() AND wait_event_type = 'Lock'",
+                ),
+            )
+            .await
+            .unwrap()
+            .unwrap();
+            (row.try_get::<i64>("", "n").unwrap() == count).then_some(())
+        })
+        .await;
+    };
+    let lock = "LOCK TABLE series IN ACCESS EXCLUSIVE MODE";
+    let held = holder.begin().await.unwrap();
+    sea_orm::ConnectionTrait::execute_unprepared(&held, lock)
+        .await
+        .unwrap();
+    {
+        let mut save = std::pin::pin!(client.graphql(SAVE, json!({ "value": 1.0 })));
+        tokio::select! {
+            answer = &mut save => panic!("{answer}"),
+            () = waiting(1) => {}
+        }
+        // Here its connection is closed.
+    }
+    let query = client.graphql(READ, Value::Null).await;
+    assert_eq!(code(&query), "TIMEOUT", "{query}");
+    let mutation = client.graphql(SAVE, json!({ "value": 2.0 })).await;
+    assert_eq!(code(&mutation), "TIMEOUT", "{mutation}");
+    let told = mutation["errors"][0]["message"].as_str().unwrap();
+    assert!(told.contains("idempotencyKey"), "{told}");
+    held.rollback().await;
+    let runs = "{ changes: position forecast(unit: \"plant:1\", provider: \"p\", resolution: PT1H,
+        from: \"2024-05-01T00:00:00Z\", to: \"2024-05-01T01:00:00Z\") { points { mwh } } }";
+    eventually("both are carried out", async || {
+        let answer = client.graphql(runs, Value::Null).await;
+        (answer["data"]["forecast"]["points"][0]["mwh"] == 2.0).then_some(())
+    })
+    .await;
+    let saved = sea_orm::ConnectionTrait::query_one_raw(
+        holder.reader(),
+        sea_orm::Statement::from_string(
+            sea_orm::DbBackend::Postgres,
+            "SELECT (SELECT count(*) FROM forecast_run) AS runs, (SELECT count(*) FROM pg_stat_activity \
+             WHERE datname = current_database() AND state LIKE 'idle in transaction%') AS idle",
+        ),
+    )
+    .await
+    .unwrap()
+    .unwrap();
+    assert_eq!(saved.try_get::<i64>("", "runs").unwrap(), 2);
+    assert_eq!(saved.try_get::<i64>("", "idle").unwrap(), 0);
+    server.kill();
+}

@@ -10,7 +10,9 @@ use super::firing::Firing;
 use super::rule::{Condition, Definition, Rule, State};
 use super::team::Root;
 use crate::change::{Epoch, Position, read_head};
-use crate::database::{Database, Transaction, instant, instant_or_null, json_list, numbers, sql};
+use crate::database::{
+    Database, Transaction, again, instant, instant_or_null, json_list, numbers, sql,
+};
 use crate::forecast::Resolution;
 use crate::notification::{Target, require_keys};
 use crate::unit::UnitKey;
@@ -315,17 +317,20 @@ pub async fn create(
     now: OffsetDateTime,
 ) -> Result<Rule, AlertError> {
     definition.check()?;
-    let txn = db.begin().await?;
-    match insert(&txn, owner, definition, now).await {
-        Ok(rule) => {
-            txn.commit().await?;
-            Ok(rule)
+    again(|| async {
+        let txn = db.begin().await?;
+        match insert(&txn, owner, definition, now).await {
+            Ok(rule) => {
+                txn.commit().await?;
+                Ok(rule)
+            }
+            Err(error) => {
+                txn.rollback().await;
+                Err(error)
+            }
         }
-        Err(error) => {
-            txn.rollback().await;
-            Err(error)
-        }
-    }
+    })
+    .await
 }
 
 /// Gives a rule the definition that `revise` makes of the present one. Nobody
@@ -368,16 +373,19 @@ pub async fn mute(
 
 /// Removes a rule. What it told stays.
 pub async fn delete(db: &Database, id: i64) -> Result<(), AlertError> {
-    let txn = db.begin().await?;
-    supersede(&txn).await?;
-    let statement = sql(&txn, "DELETE FROM alert_rule WHERE id = $1", [id.into()]);
-    let gone = txn.execute_raw(statement).await?.rows_affected();
-    if gone == 0 {
-        txn.rollback().await;
-        return Err(unknown_rule(id));
-    }
-    txn.commit().await?;
-    Ok(())
+    again(|| async {
+        let txn = db.begin().await?;
+        supersede(&txn).await?;
+        let statement = sql(&txn, "DELETE FROM alert_rule WHERE id = $1", [id.into()]);
+        let gone = txn.execute_raw(statement).await?.rows_affected();
+        if gone == 0 {
+            txn.rollback().await;
+            return Err(unknown_rule(id));
+        }
+        txn.commit().await?;
+        Ok(())
+    })
+    .await
 }
 
 fn unknown_rule(id: i64) -> AlertError {

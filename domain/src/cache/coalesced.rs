@@ -197,12 +197,13 @@ struct Board<L: Load> {
     flying: usize,
 }
 
-/// Reads at once of what is missing here and there. What more is asked for
-/// meanwhile is one read together.
+/// Loads from the gate that run at once. Keys that are missed meanwhile wait and
+/// are loaded together.
 const MOST_FLYING: usize = 4;
-/// Keys that one read takes before it departs in any case.
+/// With this many keys at the gate a load departs although as many run already.
 const FULL: usize = 1024;
-/// Who misses more keys at once has a read of their own: others need not wait for it.
+/// A read that misses more keys than this has a load of its own, so that it delays
+/// no other read.
 const CHARTER: usize = 256;
 
 /// What memory has of a key.
@@ -436,8 +437,8 @@ impl<L: Load> Inner<L> {
             let missed: Vec<&L::Key> = missing.iter().map(|i| &keys[*i]).collect();
             let seats = self.board(&missed);
             if seats.iter().any(|seat| seat.flight.stamp.get().is_none()) {
-                // What the same task asks for beside this has come to the gate, too,
-                // once the task has its next turn.
+                // A task may begin many reads, as the fields of a list. All of them
+                // reach the gate before the task runs again.
                 yield_now().await;
                 self.call();
             }

@@ -1,8 +1,10 @@
 //! The connection pools, and how an instant is bound on each database.
 
+mod again;
 mod fault;
 mod pool;
 
+pub(crate) use again::again;
 pub use fault::Fault;
 pub use pool::{Pool, Transaction};
 

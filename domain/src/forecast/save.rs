@@ -12,7 +12,7 @@ use super::store::{NewVersion, RunRows};
 use super::{Day, DeliveryRange, ForecastError, Resolution, SeriesKey, series, store};
 use crate::Violation;
 use crate::change::{self, Receipt};
-use crate::database::{Database, Transaction};
+use crate::database::{Database, Transaction, again};
 use crate::idempotency;
 use crate::provider::{self, ProviderKey};
 use crate::unit::{self, UnitKey};
@@ -77,6 +77,15 @@ pub struct Written {
 /// Fails with [`ForecastError::Invalid`], naming every bad value, or when a
 /// unit or provider is unknown; nothing is written then.
 pub async fn save(
+    db: &Database,
+    viewer: &str,
+    request: &SaveRequest,
+    now: OffsetDateTime,
+) -> Result<Saved, ForecastError> {
+    again(|| save_once(db, viewer, request, now)).await
+}
+
+async fn save_once(
     db: &Database,
     viewer: &str,
     request: &SaveRequest,

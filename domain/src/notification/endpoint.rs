@@ -4,7 +4,7 @@ use sea_orm::{ConnectionTrait, DbBackend, DbErr, FromQueryResult, Value};
 use time::OffsetDateTime;
 
 use super::{Channel, NotificationError, delivery};
-use crate::database::{Database, Transaction, instant, sql};
+use crate::database::{Database, Transaction, again, instant, sql};
 use crate::{Violation, json};
 
 /// An endpoint to register. That its address and secret are right is for its
@@ -75,6 +75,7 @@ pub async fn register(
             "address", message,
         )]));
     }
+    again(|| async {
     let txn = db.begin().await?;
     let count = txn
         .query_one_raw(sql(
@@ -134,6 +135,8 @@ pub async fn register(
     .await?;
     txn.commit().await?;
     Ok(row.try_into()?)
+    })
+    .await
 }
 
 /// The endpoints of a user, the oldest first.
@@ -159,22 +162,25 @@ pub async fn unregister(
     id: i64,
     now: OffsetDateTime,
 ) -> Result<(), NotificationError> {
-    let txn = db.begin().await?;
-    if !remove(
-        &txn,
-        "id = $1 AND user_id = $2",
-        [id.into(), user_id.into()],
-        now,
-    )
-    .await?
-    {
-        txn.rollback().await;
-        return Err(NotificationError::unknown(
-            format!("endpoint {id} of yours"),
-            "id",
-        ));
-    }
-    Ok(txn.commit().await?)
+    again(|| async {
+        let txn = db.begin().await?;
+        if !remove(
+            &txn,
+            "id = $1 AND user_id = $2",
+            [id.into(), user_id.into()],
+            now,
+        )
+        .await?
+        {
+            txn.rollback().await;
+            return Err(NotificationError::unknown(
+                format!("endpoint {id} of yours"),
+                "id",
+            ));
+        }
+        Ok(txn.commit().await?)
+    })
+    .await
 }
 
 /// Removes the endpoint that meets a condition, if there is one.

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use super::{NotificationError, Severity};
 use crate::change::{self, Receipt};
-use crate::database::{Database, instant, json_list, numbers, sql, texts};
+use crate::database::{Database, again, instant, json_list, numbers, sql, texts};
 use crate::json;
 
 /// What a notification says, as its recipients see it.
@@ -337,6 +337,7 @@ async fn mark(
     parameter: Option<Value>,
     now: OffsetDateTime,
 ) -> Result<Marked, NotificationError> {
+    again(|| async {
     let txn = db.begin().await?;
     let values = [user_id.into(), instant(db.backend(), now)];
     // In order of their ids, so that two callers cannot wait for each other.
@@ -354,7 +355,7 @@ async fn mark(
                      SELECT notification_id FROM notification_recipient WHERE {listed} AND {condition} \
                      ORDER BY notification_id {lock}) RETURNING notification_id"
             ),
-            values.into_iter().chain(parameter),
+            values.into_iter().chain(parameter.clone()),
         ))
         .await?;
     let ids = rows
@@ -365,4 +366,6 @@ async fn mark(
         ids,
         receipt: change::commit(txn).await?,
     })
+    })
+    .await
 }

@@ -9,7 +9,7 @@ use super::preference::fault_of_category;
 use super::user::{fault_of_key, require_keys};
 use super::{Attachment, Channel, NotificationError, Severity, publish};
 use crate::change::{self, Receipt};
-use crate::database::{Database, Transaction, instant, json_list, sql, texts};
+use crate::database::{Database, Transaction, again, instant, json_list, sql, texts};
 use crate::{Violation, idempotency, json};
 
 /// Whom a notification is for: everybody who is in any of these, once.
@@ -91,21 +91,24 @@ pub async fn send(
     request: &SendRequest,
     now: OffsetDateTime,
 ) -> Result<Sent, NotificationError> {
-    let txn = db.begin().await?;
-    match write_keyed(&txn, sender, request, now).await {
-        Ok((notification_id, recipients)) => {
-            let receipt = change::commit(txn).await?;
-            Ok(Sent {
-                notification_id,
-                recipients,
-                receipt,
-            })
+    again(|| async {
+        let txn = db.begin().await?;
+        match write_keyed(&txn, sender, request, now).await {
+            Ok((notification_id, recipients)) => {
+                let receipt = change::commit(txn).await?;
+                Ok(Sent {
+                    notification_id,
+                    recipients,
+                    receipt,
+                })
+            }
+            Err(error) => {
+                txn.rollback().await;
+                Err(error)
+            }
         }
-        Err(error) => {
-            txn.rollback().await;
-            Err(error)
-        }
-    }
+    })
+    .await
 }
 
 /// [`send`] inside a transaction, which is to be rolled back after an error.

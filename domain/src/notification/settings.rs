@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use super::preference::{self, fault_of_category};
 use super::user::{fault_of_key, fault_of_locale, fault_of_zone};
 use super::{NotificationError, Preference, QuietHours, delivery};
-use crate::database::{Database, Transaction, json_list, sql, texts};
+use crate::database::{Database, Transaction, again, json_list, sql, texts};
 use crate::{Patch, Violation};
 
 /// What a user wants from now on; what is absent is left as it is.
@@ -32,32 +32,35 @@ pub async fn update_settings(
     now: OffsetDateTime,
 ) -> Result<(), NotificationError> {
     NotificationError::check(faults(update))?;
-    let txn = db.begin().await?;
-    lock_user(&txn, user_id).await?;
-    set_user(&txn, user_id, update).await?;
-    for preference in &update.preferences {
-        preference::set(&txn, user_id, preference).await?;
-        if let (Some(category), Some(channel), Some(false)) =
-            (&preference.category, preference.channel, preference.enabled)
-        {
-            // What waits is what the user no longer wants.
-            delivery::cancel(
-                &txn,
-                "user_id = $1 AND channel = $2 AND EXISTS \
+    again(|| async {
+        let txn = db.begin().await?;
+        lock_user(&txn, user_id).await?;
+        set_user(&txn, user_id, update).await?;
+        for preference in &update.preferences {
+            preference::set(&txn, user_id, preference).await?;
+            if let (Some(category), Some(channel), Some(false)) =
+                (&preference.category, preference.channel, preference.enabled)
+            {
+                // What waits is what the user no longer wants.
+                delivery::cancel(
+                    &txn,
+                    "user_id = $1 AND channel = $2 AND EXISTS \
                  (SELECT 1 FROM notification n WHERE n.id = notification_id AND n.category = $3)",
-                [
-                    user_id.into(),
-                    channel.as_str().into(),
-                    category.clone().into(),
-                ],
-                "the user does not want it any more",
-                now,
-            )
-            .await?;
+                    [
+                        user_id.into(),
+                        channel.as_str().into(),
+                        category.clone().into(),
+                    ],
+                    "the user does not want it any more",
+                    now,
+                )
+                .await?;
+            }
         }
-    }
-    set_topics(&txn, user_id, update).await?;
-    Ok(txn.commit().await?)
+        set_topics(&txn, user_id, update).await?;
+        Ok(txn.commit().await?)
+    })
+    .await
 }
 
 fn faults(update: &SettingsUpdate) -> Vec<Violation> {

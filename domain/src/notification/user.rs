@@ -6,7 +6,7 @@ use sea_orm::{ConnectionTrait, DbBackend, DbErr, FromQueryResult};
 use time::OffsetDateTime;
 
 use super::{NotificationError, QuietHours, endpoint};
-use crate::database::{Database, Transaction, instant, json_list, sql, texts};
+use crate::database::{Database, Transaction, again, instant, json_list, sql, texts};
 use crate::violation::fault_of_name;
 use crate::{Patch, Violation, quote};
 
@@ -216,15 +216,18 @@ pub async fn upsert_users(
     // In order of their keys, so that two callers cannot wait for each other.
     let mut order: Vec<&UserUpsert> = users.iter().collect();
     order.sort_by(|a, b| a.key.cmp(&b.key));
-    let txn = db.begin().await?;
-    for input in &order {
-        create_user(&txn, &input.key).await?;
-    }
-    lock_users(&txn, &order).await?;
-    for input in order {
-        write_user(&txn, input, now).await?;
-    }
-    Ok(txn.commit().await?)
+    again(|| async {
+        let txn = db.begin().await?;
+        for input in &order {
+            create_user(&txn, &input.key).await?;
+        }
+        lock_users(&txn, &order).await?;
+        for input in &order {
+            write_user(&txn, input, now).await?;
+        }
+        Ok(txn.commit().await?)
+    })
+    .await
 }
 
 /// In the order in which counts are kept: a send to the same users must not wait
@@ -328,14 +331,17 @@ pub async fn upsert_groups(db: &Database, groups: &[GroupUpsert]) -> Result<(), 
     NotificationError::check(violations)?;
     let mut order: Vec<(usize, &GroupUpsert)> = groups.iter().enumerate().collect();
     order.sort_by(|(_, a), (_, b)| a.key.cmp(&b.key));
-    let txn = db.begin().await?;
-    for (i, input) in order {
-        if let Err(error) = write_group(&txn, i, input).await {
-            txn.rollback().await;
-            return Err(error);
+    again(|| async {
+        let txn = db.begin().await?;
+        for &(i, input) in &order {
+            if let Err(error) = write_group(&txn, i, input).await {
+                txn.rollback().await;
+                return Err(error);
+            }
         }
-    }
-    Ok(txn.commit().await?)
+        Ok(txn.commit().await?)
+    })
+    .await
 }
 
 async fn write_group(

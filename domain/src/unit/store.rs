@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 
 use super::{Capacity, Unit, UnitError, UnitKey, UnitType, UnitUpsert};
 use crate::change::{self, Receipt};
-use crate::database::{Database, Transaction, instant};
+use crate::database::{Database, Transaction, again, instant};
 use crate::violation::fault_of_name;
 use crate::{Patch, Violation, quote};
 
@@ -220,12 +220,15 @@ fn beyond(sort: UnitSort, name: &str, key: UnitKey, greater: bool) -> Condition 
 /// call. What is already so changes nothing and is not in the change log.
 pub async fn upsert(db: &Database, units: &[UnitUpsert]) -> Result<Receipt, UnitError> {
     validate(units)?;
-    let txn = db.begin().await?;
-    if let Err(error) = write_valid(&txn, units).await {
-        txn.rollback().await;
-        return Err(error);
-    }
-    Ok(change::commit(txn).await?)
+    again(|| async {
+        let txn = db.begin().await?;
+        if let Err(error) = write_valid(&txn, units).await {
+            txn.rollback().await;
+            return Err(error);
+        }
+        Ok(change::commit(txn).await?)
+    })
+    .await
 }
 
 /// [`upsert`] inside a transaction, which is to be rolled back after an error.

@@ -234,3 +234,35 @@ async fn name_of(db: &sea_orm::DatabaseConnection) -> String {
     let row = db.query_one_raw(statement).await.unwrap().unwrap();
     row.try_get("", "name").unwrap()
 }
+
+#[tokio::test]
+async fn a_deadlock_with_another_program_is_tried_again() {
+    let db = TestDb::postgres().await;
+    let other = db.connect_again().await;
+    // It waits longer than we do before it looks for a deadlock: we are its victim.
+    other
+        .execute_unprepared("SET deadlock_timeout = '60s'; BEGIN; SELECT * FROM unit WHERE unit_number = 2 FOR UPDATE")
+        .await
+        .unwrap();
+    let units = [plant(1), plant(2)].map(|key| UnitUpsert {
+        name: Patch::Set("ours".to_owned()),
+        ..unit_upsert(key)
+    });
+    let theirs = async {
+        // Once ours has the first and waits for the second.
+        let waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() \
+                       AND wait_event_type = 'Lock' AND pid <> pg_backend_pid()";
+        let waits = sea_orm::Statement::from_string(sea_orm::DbBackend::Postgres, waiting);
+        while other.query_one_raw(waits.clone()).await.unwrap().is_none() {
+            tokio::task::yield_now().await;
+        }
+        other
+            .execute_unprepared("UPDATE unit SET name = 'theirs' WHERE unit_number = 1; COMMIT")
+            .await
+            .unwrap();
+    };
+    let (ours, ()) = tokio::join!(unit::upsert(&db.db, &units), theirs);
+    assert!(matches!(ours, Ok(Receipt::Transaction(_))), "{ours:?}");
+    let unit = unit::by_keys(db.db.reader(), &[plant(1)]).await.unwrap();
+    assert_eq!(unit[0].name.as_str(), "ours");
+}

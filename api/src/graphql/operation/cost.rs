@@ -289,6 +289,7 @@ mod tests {
             points: 1000,
             answer_bytes: u64::MAX,
             body_bytes: 1000,
+            operation_timeout: std::time::Duration::from_secs(1),
         };
         let variables = serde_json::from_value(variables).unwrap();
         let prepared = Documents::new(limits, 1 << 20).prepare(query, None, variables);

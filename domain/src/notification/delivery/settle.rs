@@ -7,7 +7,9 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::{DeliveryState, in_order};
-use crate::database::{Database, Transaction, instant, json_list, numbers, sql, sqlite_instant};
+use crate::database::{
+    Database, Transaction, again, instant, json_list, numbers, sql, sqlite_instant,
+};
 use crate::notification::Outcome;
 
 /// What came of one attempt.
@@ -34,6 +36,7 @@ pub async fn settle(
     if settlements.is_empty() {
         return Ok(());
     }
+    again(|| async {
     let txn = db.begin().await?;
     let rows: Vec<Row<'_>> = settlements.iter().map(Row::new).collect();
     let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
@@ -80,6 +83,8 @@ pub async fn settle(
         .collect();
     give_up(&txn, &gone, now).await?;
     txn.commit().await
+    })
+    .await
 }
 
 /// A settlement as the statement takes it.
