@@ -11,13 +11,18 @@ pub mod change;
 pub mod database;
 pub mod forecast;
 pub mod idempotency;
+mod instant;
+pub mod json;
 pub mod notification;
 mod patch;
 pub mod provider;
+mod quote;
 pub mod server_secret;
 mod text;
 pub mod unit;
 mod violation;
 
+pub use instant::{ParseInstantError, parse_instant};
 pub use patch::Patch;
+pub use quote::{Quoted, clip, quote};
 pub use violation::Violation;
