@@ -33,6 +33,7 @@ pub async fn update_settings(
 ) -> Result<(), NotificationError> {
     NotificationError::check(faults(update))?;
     let txn = db.begin().await?;
+    lock_user(&txn, user_id).await?;
     set_user(&txn, user_id, update).await?;
     for preference in &update.preferences {
         preference::set(&txn, user_id, preference).await?;
@@ -94,6 +95,16 @@ fn faults(update: &SettingsUpdate) -> Vec<Violation> {
         wrong("timeZone".into(), fault);
     }
     violations
+}
+
+/// Two updates of one user wait for each other's end, in whatever order they name
+/// preferences and topics.
+async fn lock_user(txn: &DatabaseTransaction, user_id: i64) -> Result<(), DbErr> {
+    if txn.get_database_backend() == DbBackend::Postgres {
+        let text = "SELECT id FROM user_account WHERE id = $1 FOR NO KEY UPDATE";
+        txn.query_one_raw(sql(txn, text, [user_id.into()])).await?;
+    }
+    Ok(())
 }
 
 async fn set_user(

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use super::{NotificationError, QuietHours, endpoint};
 use crate::database::{Database, instant, json_list, sql, texts};
 use crate::violation::fault_of_name;
-use crate::{Patch, Violation};
+use crate::{Patch, Violation, quote};
 
 /// Who can be notified.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -208,7 +208,7 @@ pub async fn upsert_users(
             let path = format!("users[{i}].key");
             violations.push(Violation::new(
                 path,
-                format!("{:?} is given twice", input.key),
+                format!("{} is given twice", quote(&input.key)),
             ));
         }
     }
@@ -217,6 +217,9 @@ pub async fn upsert_users(
     let mut order: Vec<&UserUpsert> = users.iter().collect();
     order.sort_by(|a, b| a.key.cmp(&b.key));
     let txn = db.begin().await?;
+    for input in &order {
+        create_user(&txn, &input.key).await?;
+    }
     lock_users(&txn, &order).await?;
     for input in order {
         write_user(&txn, input, now).await?;
@@ -241,6 +244,13 @@ async fn lock_users(txn: &DatabaseTransaction, users: &[&UserUpsert]) -> Result<
     Ok(())
 }
 
+/// Creates a user of whom only the key is known. One who exists is not locked.
+async fn create_user(txn: &DatabaseTransaction, key: &str) -> Result<(), DbErr> {
+    let text = "INSERT INTO user_account (key, name) VALUES ($1, $1) ON CONFLICT (key) DO NOTHING";
+    txn.execute_raw(sql(txn, text, [key.into()])).await?;
+    Ok(())
+}
+
 async fn write_user(
     txn: &DatabaseTransaction,
     input: &UserUpsert,
@@ -253,11 +263,9 @@ async fn write_user(
     let row = txn
         .query_one_raw(sql(
             txn,
-            "INSERT INTO user_account (key, name, locale, time_zone) \
-             VALUES ($1, coalesce($2, $1), $3, coalesce($4, 'UTC')) \
-             ON CONFLICT (key) DO UPDATE SET name = coalesce($2, user_account.name), \
-                 locale = CASE WHEN $5 THEN user_account.locale ELSE $3 END, \
-                 time_zone = coalesce($4, user_account.time_zone) RETURNING id",
+            "UPDATE user_account SET name = coalesce($2, name), \
+                 locale = CASE WHEN $5 THEN locale ELSE $3 END, \
+                 time_zone = coalesce($4, time_zone) WHERE key = $1 RETURNING id",
             [
                 input.key.clone().into(),
                 input.name.clone().into(),
@@ -407,7 +415,7 @@ pub(crate) async fn require_keys(
         .find(|(_, key)| !known.contains(*key))
     {
         Some((place, key)) => Err(NotificationError::unknown(
-            format!("{what} {key:?}"),
+            format!("{what} {}", quote(key)),
             format!("{path}[{place}]"),
         )),
         None => Ok(()),

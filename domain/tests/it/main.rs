@@ -13,6 +13,7 @@ mod delivery;
 mod forecast_value;
 mod idempotency;
 mod notification;
+mod opposite;
 mod plain_sql;
 mod precedence;
 mod provider;
