@@ -4,8 +4,8 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, FromQueryR
 use time::OffsetDateTime;
 
 use super::{Channel, NotificationError, delivery};
-use crate::Violation;
 use crate::database::{Database, instant, sql};
+use crate::{Violation, json};
 
 /// An endpoint to register. That its address and secret are right is for its
 /// channel to say, before.
@@ -201,7 +201,8 @@ pub(super) async fn remove(
 }
 
 /// Gives a webhook of a user another secret, before those it has: receivers may
-/// go on checking with the old one meanwhile. `make` is given what there is.
+/// go on checking with the old one meanwhile. `make` is given what there is: null
+/// if it cannot be read.
 pub async fn set_secret(
     db: &Database,
     user_id: i64,
@@ -230,7 +231,8 @@ pub async fn set_secret(
         ));
     };
     let text: String = row.try_get("", "secret")?;
-    let secret = serde_json::from_str(&text).map_err(|error| DbErr::Json(error.to_string()))?;
+    let secret =
+        json::stored(&text, format_args!("the secret of endpoint {id}")).unwrap_or_default();
     txn.execute_raw(sql(
         &txn,
         "UPDATE endpoint SET secret = $2 WHERE id = $1",

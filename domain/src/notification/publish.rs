@@ -7,6 +7,7 @@ use time::{Duration, OffsetDateTime};
 use super::preference::wants;
 use crate::change::{self, Receipt};
 use crate::database::{Database, instant, sql};
+use crate::json;
 
 /// Publishes a notification, by what its recipients prefer at this moment. A few
 /// statements, however many they are.
@@ -26,8 +27,11 @@ pub(super) async fn publish(
         .await?
         .ok_or_else(|| DbErr::RecordNotFound("a notification that is published".into()))?;
     let channels: String = row.try_get("", "channels")?;
-    let names: Vec<String> =
-        serde_json::from_str(&channels).map_err(|error| DbErr::Json(error.to_string()))?;
+    let names: Vec<String> = json::stored(
+        &channels,
+        format_args!("the list of channels of notification {notification_id}"),
+    )
+    .unwrap_or_default();
     if names.iter().any(|name| name == "IN_APP") {
         txn.execute_raw(sql(
             txn,

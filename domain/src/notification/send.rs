@@ -8,10 +8,9 @@ use time::{Duration, OffsetDateTime};
 use super::preference::fault_of_category;
 use super::user::{fault_of_key, require_keys};
 use super::{Attachment, Channel, NotificationError, Severity, publish};
-use crate::Violation;
 use crate::change::{self, Receipt};
 use crate::database::{Database, instant, json_list, sql, texts};
-use crate::idempotency;
+use crate::{Violation, idempotency, json};
 
 /// Whom a notification is for: everybody who is in any of these, once.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -323,16 +322,20 @@ fn check(request: &SendRequest, now: OffsetDateTime) -> Result<(), NotificationE
     if let Some(fault) = fault_of_category(&request.category) {
         wrong("category", fault.into());
     }
-    for (path, json) in [("data", &request.data), ("variables", &request.variables)] {
-        let Some(json) = json else { continue };
-        let text = json.to_string();
-        if !json.is_object() {
-            wrong(path, "this is not a JSON object".into());
+    for (path, value) in [("data", &request.data), ("variables", &request.variables)] {
+        let Some(value) = value else { continue };
+        let text = value.to_string();
+        if !value.is_object() {
+            wrong(path, "expected a JSON object".into());
         } else if text.len() > MOST_JSON_BYTES || text.contains("\\u0000") {
             wrong(
                 path,
                 format!("at most {MOST_JSON_BYTES} bytes of JSON, without NUL"),
             );
+        } else {
+            for fault in json::faults(path, value) {
+                wrong(&fault.path, fault.message);
+            }
         }
     }
     if let Some(link) = &request.link
