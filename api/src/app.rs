@@ -8,11 +8,10 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use axum::Router;
 use domain::cache::Clock;
-use domain::change;
 use domain::database::Database;
 use domain::forecast::{self, Forecasts};
-use domain::idempotency;
-use domain::notification::{self, Channel};
+use domain::notification::Channel;
+use domain::retention::{self, Retention};
 use migration::{Migrator, MigratorTrait};
 use sea_orm::{DbBackend, DbErr};
 use subscriptions::change_log::{self, ChangeLog, ChangeLogMetrics};
@@ -107,13 +106,6 @@ pub(crate) async fn bind(args: &ServeArgs) -> anyhow::Result<TcpListener> {
             args.listen
         )
     })
-}
-
-/// How long is kept what is not kept for ever.
-#[derive(Debug, Clone, Copy)]
-struct Retention {
-    changes: time::Duration,
-    notifications: time::Duration,
 }
 
 /// What the log says when the server begins.
@@ -431,13 +423,9 @@ async fn warm_up(
 /// Removes what is older than it is kept.
 async fn retain(db: Database, retention: Retention, stop: CancellationToken) -> Result<(), DbErr> {
     while !stop.is_cancelled() {
-        let now = OffsetDateTime::now_utc();
-        let pruned = change::prune(db.writer(), now - retention.changes).await?;
-        let removed = notification::prune(&db, now - retention.notifications).await?;
-        if pruned == change::PAGE || removed > 0 {
+        if retention::sweep(&db, retention).await? {
             continue;
         }
-        idempotency::forget(&db, now).await?;
         tokio::select! {
             () = stop.cancelled() => {}
             () = sleep(RETENTION_INTERVAL) => {}

@@ -148,6 +148,18 @@ pub(crate) fn instant_or_null(backend: DbBackend, at: Option<OffsetDateTime>) ->
     }
 }
 
+/// The database's own time.
+pub async fn now(db: &impl ConnectionTrait) -> Result<OffsetDateTime, DbErr> {
+    let text = match db.get_database_backend() {
+        DbBackend::Sqlite => "SELECT strftime('%Y-%m-%dT%H:%M:%f000Z', 'now') AS now",
+        _ => "SELECT clock_timestamp() AS now",
+    };
+    db.query_one_raw(sql(db, text, []))
+        .await?
+        .ok_or_else(|| DbErr::RecordNotFound("the database's time".into()))?
+        .try_get("", "now")
+}
+
 /// A statement with its parameters, `$1` and so on.
 pub(crate) fn sql(
     db: &impl ConnectionTrait,

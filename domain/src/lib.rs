@@ -17,6 +17,7 @@ pub mod notification;
 mod patch;
 pub mod provider;
 mod quote;
+pub mod retention;
 pub mod server_secret;
 mod text;
 pub mod unit;

@@ -17,6 +17,7 @@ mod opposite;
 mod plain_sql;
 mod precedence;
 mod provider;
+mod retention;
 mod save;
 mod support;
 mod unit;
