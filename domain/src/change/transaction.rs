@@ -11,7 +11,7 @@ pub enum Receipt {
     Numbered(Position),
     /// Its rows carry this transaction number; the next tick numbers them (PostgreSQL).
     Transaction(u64),
-    /// It changed nothing.
+    /// It changed nothing: what it asked for, another write had done before.
     Nothing,
 }
 

@@ -225,7 +225,9 @@ impl ChangeLog {
                 Ok(position)
             }
             Receipt::Nothing => {
-                let head = change::read_head(self.shared.db.reader()).await?;
+                // What it found done already may have been committed by another replica
+                // just now, and have no position yet.
+                let head = self.settle().await?;
                 self.shared.wake_tail.notify_one();
                 self.wait_applied(head).await?;
                 Ok(head)
