@@ -58,7 +58,8 @@ impl ForecastQuery {
             }
             Some(("run", _)) => {
                 let number = run_number(&id).ok_or_else(|| unknown(String::new()))?;
-                domain::forecast::run(log(ctx).database().reader(), number)
+                forecasts
+                    .run(number)
                     .await
                     .map_err(ApiError::from)?
                     .map(|run| {

@@ -218,6 +218,11 @@ impl Metrics {
         let part = registry.sub_registry_with_prefix("cache");
         let cache = forecasts.metrics().clone();
         part.register("hits", "Keys answered from memory", cache.hits);
+        part.register(
+            "loads",
+            "Reads that loaded keys, each any number of them",
+            cache.loads,
+        );
         part.register("misses", "Keys loaded", cache.misses);
         part.register("joined", "Keys that joined a load under way", cache.joined);
         part.register("invalid", "Entries found out of date", cache.invalid);

@@ -4,6 +4,7 @@
 
 mod alert;
 mod auth;
+mod batches;
 mod checker;
 mod cli;
 mod client;

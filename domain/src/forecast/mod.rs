@@ -20,7 +20,7 @@ pub use overlay::{DayCurve, Overlay, Source, Version};
 pub use resolution::{ParseResolutionError, Resolution};
 pub use save::{NewRun, RunValues, SaveRequest, Saved, Written, save, write};
 pub use series::SeriesKey;
-pub use store::{DayHistory, RunDay, run, written};
+pub use store::{DayHistory, RunDay, written};
 pub(crate) use store::{decode as decode_version, newest_first};
 pub use view::{DayKey, Forecasts, ForecastsSettings, View};
 
@@ -37,7 +37,7 @@ use crate::provider::ProviderKey;
 use crate::unit::UnitKey;
 
 /// One submission by a provider.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Run {
     pub id: i64,
     /// When the provider made it.

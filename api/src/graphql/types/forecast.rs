@@ -152,7 +152,9 @@ pub(crate) struct ForecastRun {
 
 impl ForecastRun {
     async fn load(&self, ctx: &Context<'_>) -> Result<domain_forecast::Run, ApiError> {
-        domain_forecast::run(log(ctx).database().reader(), self.id)
+        log(ctx)
+            .forecasts()
+            .run(self.id)
             .await?
             .ok_or_else(|| domain_forecast::ForecastError::UnknownRun(self.id).into())
     }
