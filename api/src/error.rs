@@ -51,6 +51,9 @@ impl ErrorCode {
     }
 }
 
+/// Bytes of a message: whoever made it may have repeated what was given, however long.
+const MOST_MESSAGE: usize = 1000;
+
 /// What a client is told of an error that is ours to mend.
 const INTERNAL: &str = "internal error: the server's log has the cause";
 
@@ -69,9 +72,11 @@ pub(crate) struct ApiError {
 
 impl ApiError {
     pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        let mut message = message.into();
+        domain::clip(&mut message, MOST_MESSAGE);
         Self {
             code,
-            message: message.into(),
+            message,
             violations: Vec::new(),
             position: None,
             source: None,
@@ -138,6 +143,15 @@ impl ApiError {
     pub(crate) fn violation(path: impl Into<String>, message: impl Into<String>) -> Self {
         let message = message.into();
         Self::invalid(message.clone(), vec![Violation::new(path, message)])
+    }
+
+    /// An error if there is any bad value.
+    pub(crate) fn check(mut violations: Vec<Violation>) -> Result<(), Self> {
+        if violations.is_empty() {
+            return Ok(());
+        }
+        violations.truncate(Violation::MOST);
+        Err(Self::invalid(Violation::summary(&violations), violations))
     }
 
     pub(crate) fn unknown(message: String, path: Option<String>) -> Self {
@@ -248,7 +262,9 @@ impl From<AlertError> for ApiError {
     fn from(error: AlertError) -> Self {
         let message = error.to_string();
         match error {
-            AlertError::Invalid(violations) => Self::invalid(message, violations),
+            AlertError::Invalid(violations) | AlertError::Unanswerable(violations) => {
+                Self::invalid(message, violations)
+            }
             AlertError::Unknown { path, .. } => Self::unknown(message, path),
             AlertError::Full(_) => Self::new(ErrorCode::Conflict, message),
             AlertError::TooMuch(_) => Self::new(ErrorCode::TooComplex, message),
@@ -338,6 +354,7 @@ pub(crate) fn code_of(error: &ServerError) -> ErrorCode {
 /// causes of those that are ours to mend.
 pub(crate) fn finish(errors: &mut [ServerError]) {
     for error in errors {
+        domain::clip(&mut error.message, MOST_MESSAGE);
         if let Some(ours) = error.source::<ApiError>() {
             if let Some(source) = &ours.source {
                 tracing::error!(

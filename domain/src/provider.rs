@@ -76,7 +76,7 @@ pub struct ProviderUpsert {
 /// Why providers could not be read or written.
 #[derive(Debug, Clone, Error)]
 pub enum ProviderError {
-    #[error("{} of the given values are not acceptable", .0.len())]
+    #[error("{}; nothing was written", Violation::summary(.0))]
     Invalid(Vec<Violation>),
     #[error("the database failed")]
     Database(#[from] DbErr),

@@ -18,6 +18,7 @@ mod graphql;
 mod http;
 mod limits;
 mod live;
+mod messages;
 mod notifications;
 mod ordering;
 mod real_data;

@@ -49,7 +49,7 @@ pub struct Run {
 /// Why a forecast could not be saved or read.
 #[derive(Debug, Clone, Error)]
 pub enum ForecastError {
-    #[error("{} of the given values are not acceptable; nothing was saved", .0.len())]
+    #[error("{}; nothing was saved", Violation::summary(.0))]
     Invalid(Vec<Violation>),
     #[error("there is no unit {key}")]
     UnknownUnit { key: UnitKey, path: Option<String> },
@@ -58,7 +58,7 @@ pub enum ForecastError {
         key: ProviderKey,
         path: Option<String>,
     },
-    #[error("there is no run {0}")]
+    #[error("there is no run run:{0}")]
     UnknownRun(i64),
     #[error(transparent)]
     Range(#[from] RangeError),
