@@ -12,9 +12,9 @@ use jiff::{Span, SpanRelativeTo};
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
-use crate::app;
 use crate::auth;
 use crate::config::DatabaseArgs;
+use crate::database;
 
 /// Keys are listed from as many at once.
 const PAGE: u64 = 500;
@@ -100,13 +100,13 @@ fn parse_span(text: &str) -> Result<Duration, String> {
 pub(crate) async fn run(args: ApiKeyArgs, now: OffsetDateTime) -> anyhow::Result<Done> {
     match args.action {
         Action::Create(args) => {
-            let db = app::open_database(&args.database, false).await?;
+            let db = database::open(&args.database).await?;
             let done = create(&db, args, now).await;
             db.close().await?;
             done
         }
         Action::List(database) => {
-            let db = app::open_database(&database, false).await?;
+            let db = database::open(&database).await?;
             let output = list(&db, now).await;
             db.close().await?;
             Ok(Done {
@@ -115,7 +115,7 @@ pub(crate) async fn run(args: ApiKeyArgs, now: OffsetDateTime) -> anyhow::Result
             })
         }
         Action::Revoke(args) => {
-            let db = app::open_database(&args.database, false).await?;
+            let db = database::open(&args.database).await?;
             let revoked = access::revoke(&db, args.id, now).await;
             db.close().await?;
             let output = format!("revoked: {}\n", line(&revoked.map_err(explained)?, now));

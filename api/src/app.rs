@@ -8,12 +8,10 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use axum::Router;
 use domain::cache::Clock;
-use domain::change;
 use domain::database::Database;
 use domain::forecast::{self, Forecasts};
-use domain::idempotency;
-use domain::notification::{self, Channel};
-use migration::{Migrator, MigratorTrait};
+use domain::notification::Channel;
+use domain::retention::{self, Retention};
 use sea_orm::{DbBackend, DbErr};
 use subscriptions::change_log::{self, ChangeLog, ChangeLogMetrics};
 use subscriptions::fanout::{Fanout, FanoutMetrics};
@@ -26,18 +24,18 @@ use tokio_util::sync::CancellationToken;
 use crate::alerts;
 use crate::auth::Authenticator;
 use crate::config::{
-    DatabaseArgs, DatabaseUrl, RedisUrl, SUBSCRIBER_QUEUE, ServeArgs, UnknownRedis,
-    change_log_settings,
+    DatabaseUrl, RedisUrl, SUBSCRIBER_QUEUE, ServeArgs, UnknownRedis, change_log_settings,
 };
+use crate::database::waiting;
 use crate::delivery::{self, Channels, DeliveryMetrics, Wake};
 use crate::drain::Drain;
-use crate::graphql::document::Documents;
 use crate::graphql::executor::Executor;
+use crate::graphql::operation::document::Documents;
 use crate::http::{self, Health, Metrics};
 use crate::listener::{ConnectionMetrics, ConnectionSettings, Listener};
 use crate::supervisor::{Supervisor, Workers};
 
-/// Parsed GraphQL documents kept in memory, in bytes.
+/// Parsed GraphQL documents and plans of their operations kept in memory, in bytes.
 const DOCUMENT_BUDGET: u64 = 16 << 20;
 /// How long a stop waits for requests and workers, and for connections beyond
 /// the time over which they are sent away.
@@ -113,13 +111,6 @@ pub(crate) async fn bind(args: &ServeArgs) -> anyhow::Result<TcpListener> {
     })
 }
 
-/// How long is kept what is not kept for ever.
-#[derive(Debug, Clone, Copy)]
-struct Retention {
-    changes: time::Duration,
-    notifications: time::Duration,
-}
-
 /// What the log says when the server begins.
 struct StartLine {
     database_url: DatabaseUrl,
@@ -128,48 +119,10 @@ struct StartLine {
     mode: &'static str,
 }
 
-/// Connects, and migrates if that is wanted or the database is an embedded
-/// file; else refuses a database that is not migrated.
-pub async fn open_database(args: &DatabaseArgs, migrate: bool) -> anyhow::Result<Database> {
-    args.database_url.check()?;
-    if let Some(path) = args.database_url.sqlite_path()
-        && let Some(folder) = std::path::Path::new(path).parent()
-    {
-        std::fs::create_dir_all(folder)
-            .with_context(|| format!("cannot create the folder {}", folder.display()))?;
-    }
-    let db = Database::connect(&args.settings()).await.with_context(|| {
-        format!(
-            "cannot connect to the database {}: is it running, and is --database-url right?",
-            args.database_url
-        )
-    })?;
-    if migrate || db.backend() == DbBackend::Sqlite {
-        self::migrate(&db).await?;
-    } else {
-        let pending = Migrator::get_pending_migrations(db.writer()).await?;
-        if !pending.is_empty() {
-            bail!(
-                "the database {} has {} pending migrations: run `smartpulse migrate`, or `smartpulse serve --migrate`",
-                args.database_url,
-                pending.len()
-            );
-        }
-    }
-    Ok(db)
-}
-
-/// Brings the schema up to date.
-pub async fn migrate(db: &Database) -> anyhow::Result<()> {
-    Migrator::up(db.writer(), None)
-        .await
-        .context("the database could not be migrated")
-}
-
 impl App {
     /// Puts the parts together over an open, migrated database.
     pub async fn build(db: Database, args: &ServeArgs) -> anyhow::Result<Self> {
-        let head = change_log::boot(&db)
+        let head = waiting("the change log", || change_log::boot(&db))
             .await
             .context("the change log could not be read")?;
         let clock = Arc::new(Clock::new(head));
@@ -336,12 +289,33 @@ impl App {
             () = serve => {}
             () = deadline => tracing::warn!("requests or connections did not end in time"),
         }
+        // A client that has gone may have left a write under way.
+        let finish = self.shared.executor.finish();
+        if tokio::time::timeout(STOP_PATIENCE, finish).await.is_err() {
+            tracing::warn!("mutations did not end in time");
+        }
         stop_workers.cancel();
         supervisor.join(STOP_PATIENCE).await;
-        self.shared.channels.close().await;
-        self.log.database().close().await?;
+        self.close().await;
         tracing::info!("stopped");
         Ok(())
+    }
+
+    /// Closes what leads to other servers, which may have fallen silent: a process
+    /// that is told to stop ends all the same.
+    async fn close(&self) {
+        let all = async {
+            self.shared.channels.close().await;
+            self.log.database().close().await
+        };
+        match tokio::time::timeout(STOP_PATIENCE, all).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the database could not be closed"
+            ),
+            Err(_) => tracing::warn!("connections to other servers did not close in time"),
+        }
     }
 
     fn start_workers(&self, stop: CancellationToken) -> Supervisor {
@@ -433,13 +407,9 @@ async fn warm_up(
 /// Removes what is older than it is kept.
 async fn retain(db: Database, retention: Retention, stop: CancellationToken) -> Result<(), DbErr> {
     while !stop.is_cancelled() {
-        let now = OffsetDateTime::now_utc();
-        let pruned = change::prune(db.writer(), now - retention.changes).await?;
-        let removed = notification::prune(&db, now - retention.notifications).await?;
-        if pruned == change::PAGE || removed > 0 {
+        if retention::sweep(&db, retention).await? {
             continue;
         }
-        idempotency::forget(&db, now).await?;
         tokio::select! {
             () = stop.cancelled() => {}
             () = sleep(RETENTION_INTERVAL) => {}

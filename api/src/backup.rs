@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::Args;
 use domain::change;
-use domain::database::{Database, DatabaseSettings};
+use domain::database::{Database, DatabaseSettings, Fault};
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
 
-use crate::app;
 use crate::config::DatabaseArgs;
+use crate::database::{self, Owner};
 
 /// What `smartpulse backup` takes.
 #[derive(Args, Debug)]
@@ -73,6 +73,8 @@ pub(crate) async fn restore(args: RestoreArgs) -> anyhow::Result<()> {
             path.display()
         );
     }
+    let _owner = Owner::take(&path, "restore")?;
+    refuse_in_use(&path).await?;
     // Prepared beside the database and moved over it, so that a copy that is
     // none, or a full disk, leaves the database as it was.
     let staged = path.with_extension("restoring");
@@ -92,6 +94,35 @@ pub(crate) async fn restore(args: RestoreArgs) -> anyhow::Result<()> {
         .with_context(|| format!("cannot put the copy at {}", path.display()))
 }
 
+/// Fails while any program has the database open: what it writes would be gone.
+///
+/// An SQLite file leaves the mode of a write-ahead log only when nobody else has
+/// it open. Any other error is one more reason to replace the file.
+async fn refuse_in_use(path: &Path) -> anyhow::Result<()> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let mut options = sea_orm::ConnectOptions::new(format!("sqlite://{}", path.display()));
+    options
+        .max_connections(1)
+        .sqlx_logging(false)
+        .map_sqlx_sqlite_opts(|sqlite| sqlite.busy_timeout(std::time::Duration::ZERO));
+    let Ok(alone) = sea_orm::Database::connect(options).await else {
+        return Ok(());
+    };
+    let left = alone
+        .execute_unprepared("PRAGMA journal_mode = DELETE")
+        .await;
+    alone.close().await?;
+    match left {
+        Err(error) if Fault::of(&error) == Fault::Busy => bail!(
+            "another program has {} open: stop it first, or what it writes would be lost",
+            path.display()
+        ),
+        _ => Ok(()),
+    }
+}
+
 /// Migrates the copy and begins a new epoch in it: positions that were given
 /// after the copy was made must not be taken for its own.
 async fn prepare(staged: &Path) -> anyhow::Result<()> {
@@ -99,7 +130,7 @@ async fn prepare(staged: &Path) -> anyhow::Result<()> {
     if change::read_head(db.reader()).await.is_err() {
         bail!("it is not a SmartPulse database");
     }
-    app::migrate(&db).await?;
+    database::migrate(&db).await?;
     change::begin_epoch(&db).await?;
     // One file, with no log beside it that a move could leave behind.
     db.writer()
@@ -113,6 +144,7 @@ async fn open(path: &Path) -> anyhow::Result<Database> {
         url: format!("sqlite://{}", path.display()),
         max_connections: 2,
         acquire_timeout: std::time::Duration::from_secs(5),
+        statement_timeout: std::time::Duration::from_secs(600),
         create_if_missing: false,
     };
     Database::connect(&settings)

@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -14,8 +15,10 @@ use crate::backup::{self, BackupArgs, RestoreArgs};
 use crate::config::{
     self, ConfigFileError, DatabaseArgs, FileOptions, LogFormat, LogSettings, ServeArgs,
 };
+use crate::database;
 use crate::demo::{self, DemoArgs};
 use crate::healthcheck::{self, HealthcheckArgs};
+use crate::http;
 use crate::import::{self, ImportArgs};
 use crate::telemetry;
 use crate::tls;
@@ -229,20 +232,31 @@ fn complain(error: &anyhow::Error) {
 }
 
 fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .context("the runtime could not be started")?
-        .block_on(work)
+        .context("the runtime could not be started")?;
+    let outcome = runtime.block_on(work);
+    // A look-up of a name or a file that hangs must not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome
 }
 
 async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     telemetry::start(&args.log)?;
     app::check_access(&args)?;
     app::check_addresses(&args)?;
-    let db = app::open_database(&args.database, args.migrate).await?;
-    let app = App::build(db, &args).await?;
     let listener = app::bind(&args).await?;
+    let build = async {
+        let (db, owner) = database::open_to_serve(&args.database, args.migrate).await?;
+        anyhow::Ok((App::build(db, &args).await?, owner))
+    };
+    let (app, _owner) = tokio::select! {
+        built = build => built?,
+        // Orchestrators restart what does not answer: this waits, and says so.
+        () = http::wait(&listener) => return Ok(()),
+        () = stop_signal() => return Ok(()),
+    };
     app.run(listener, stop_signal()).await
 }
 
@@ -285,7 +299,7 @@ async fn migrate(args: DatabaseArgs) -> anyhow::Result<()> {
         filter: "info".to_owned(),
         format: LogFormat::Auto,
     })?;
-    let db = app::open_database(&args, true).await?;
+    let db = database::open_to_migrate(&args).await?;
     tracing::info!(database = %args.database_url, "the schema is up to date");
     Ok(db.close().await?)
 }
@@ -298,7 +312,7 @@ async fn api_key(args: ApiKeyArgs) -> anyhow::Result<()> {
 }
 
 async fn import(args: ImportCommand) -> anyhow::Result<()> {
-    let db = app::open_database(&args.database, false).await?;
+    let db = database::open(&args.database).await?;
     let summary = import::run(&db, &args.import, OffsetDateTime::now_utc()).await?;
     // Running servers would number the changes within a second; so they need not.
     let head = change_log::boot(&db).await?;

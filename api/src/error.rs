@@ -10,6 +10,7 @@ use domain::Violation;
 use domain::access::AccessError;
 use domain::alert::AlertError;
 use domain::change::Position;
+use domain::database::Fault;
 use domain::forecast::ForecastError;
 use domain::notification::NotificationError;
 use domain::provider::ProviderError;
@@ -32,6 +33,7 @@ pub(crate) enum ErrorCode {
     ResyncRequired,
     PersistedQueryNotSupported,
     Unavailable,
+    Timeout,
     Internal,
 }
 
@@ -49,10 +51,14 @@ impl ErrorCode {
             Self::ResyncRequired => "RESYNC_REQUIRED",
             Self::PersistedQueryNotSupported => "PERSISTED_QUERY_NOT_SUPPORTED",
             Self::Unavailable => "UNAVAILABLE",
+            Self::Timeout => "TIMEOUT",
             Self::Internal => "INTERNAL",
         }
     }
 }
+
+/// Bytes of a message: whoever made it may have repeated what was given, however long.
+const MOST_MESSAGE: usize = 1000;
 
 /// What a client is told of an error that is ours to mend.
 const INTERNAL: &str = "internal error: the server's log has the cause";
@@ -72,9 +78,11 @@ pub(crate) struct ApiError {
 
 impl ApiError {
     pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        let mut message = message.into();
+        domain::clip(&mut message, MOST_MESSAGE);
         Self {
             code,
-            message: message.into(),
+            message,
             violations: Vec::new(),
             position: None,
             source: None,
@@ -98,16 +106,28 @@ impl ApiError {
     }
 
     fn database(source: DbErr) -> Self {
-        let unreachable = matches!(source, DbErr::ConnectionAcquire(_) | DbErr::Conn(_));
-        if !unreachable && !is_io(&source) {
-            return Self::internal(source);
-        }
+        let (code, message) = match Fault::of(&source) {
+            Fault::Unavailable => (
+                ErrorCode::Unavailable,
+                "the database cannot be reached or has no room: try again later",
+            ),
+            Fault::ReadOnly => (
+                ErrorCode::Unavailable,
+                "the database takes no writes just now: try again later",
+            ),
+            Fault::Busy | Fault::Conflict => (
+                ErrorCode::Unavailable,
+                "the database is busy with other writes: try again",
+            ),
+            Fault::Timeout => (
+                ErrorCode::Timeout,
+                "the database did not answer in time: try again, or ask for less",
+            ),
+            Fault::Permanent => return Self::internal(source),
+        };
         Self {
             source: Some(Arc::new(source)),
-            ..Self::new(
-                ErrorCode::Unavailable,
-                "the database cannot be reached just now: try again",
-            )
+            ..Self::new(code, message)
         }
     }
 
@@ -143,6 +163,15 @@ impl ApiError {
         Self::invalid(message.clone(), vec![Violation::new(path, message)])
     }
 
+    /// An error if there is any bad value.
+    pub(crate) fn check(mut violations: Vec<Violation>) -> Result<(), Self> {
+        if violations.is_empty() {
+            return Ok(());
+        }
+        violations.truncate(Violation::MOST);
+        Err(Self::invalid(Violation::summary(&violations), violations))
+    }
+
     pub(crate) fn unknown(message: String, path: Option<String>) -> Self {
         let violations = path
             .map(|path| Violation::new(path, message.clone()))
@@ -153,28 +182,6 @@ impl ApiError {
             ..Self::new(ErrorCode::NotFound, message)
         }
     }
-}
-
-/// A statement that failed because its connection broke.
-fn is_io(error: &DbErr) -> bool {
-    let mut source: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(error) = source {
-        if error.is::<std::io::Error>() {
-            return true;
-        }
-        source = error.source();
-    }
-    // What a server says that is going down or coming up, and a SQLite file that
-    // another program has held for too long.
-    let text = error.to_string();
-    [
-        "terminating connection",
-        "shutting down",
-        "starting up",
-        "database is locked",
-    ]
-    .iter()
-    .any(|sign| text.contains(sign))
 }
 
 impl From<DbErr> for ApiError {
@@ -251,7 +258,9 @@ impl From<AlertError> for ApiError {
     fn from(error: AlertError) -> Self {
         let message = error.to_string();
         match error {
-            AlertError::Invalid(violations) => Self::invalid(message, violations),
+            AlertError::Invalid(violations) | AlertError::Unanswerable(violations) => {
+                Self::invalid(message, violations)
+            }
             AlertError::Unknown { path, .. } => Self::unknown(message, path),
             AlertError::Full(_) => Self::new(ErrorCode::Conflict, message),
             AlertError::TooMuch(_) => Self::new(ErrorCode::TooComplex, message),
@@ -319,28 +328,19 @@ impl From<ApiError> for async_graphql::Error {
     }
 }
 
-/// The code that a client gets: ours, or the one for what async-graphql says.
+/// The code that a client gets: ours, or that of what async-graphql could not read.
 pub(crate) fn code_of(error: &ServerError) -> ErrorCode {
     if let Some(ours) = error.source::<ApiError>() {
         return ours.code;
     }
-    let too_much = [
-        "too deep",
-        "too complex",
-        "recursion depth",
-        "number of directives",
-    ];
-    if too_much.iter().any(|sign| error.message.contains(sign)) {
-        ErrorCode::TooComplex
-    } else {
-        ErrorCode::BadUserInput
-    }
+    ErrorCode::BadUserInput
 }
 
 /// Gives the errors that async-graphql itself makes their code, and logs the
 /// causes of those that are ours to mend.
 pub(crate) fn finish(errors: &mut [ServerError]) {
     for error in errors {
+        domain::clip(&mut error.message, MOST_MESSAGE);
         if let Some(ours) = error.source::<ApiError>() {
             if let Some(source) = &ours.source {
                 tracing::error!(
@@ -404,10 +404,11 @@ mod tests {
             ErrorCode::ResyncRequired,
             ErrorCode::PersistedQueryNotSupported,
             ErrorCode::Unavailable,
+            ErrorCode::Timeout,
             ErrorCode::Internal,
         ]
         .map(ErrorCode::as_str);
-        insta::assert_snapshot!(codes.join(" "), @"BAD_USER_INPUT NOT_FOUND CONFLICT UNAUTHENTICATED FORBIDDEN RATE_LIMITED TOO_COMPLEX POSITION_EXPIRED RESYNC_REQUIRED PERSISTED_QUERY_NOT_SUPPORTED UNAVAILABLE INTERNAL");
+        insta::assert_snapshot!(codes.join(" "), @"BAD_USER_INPUT NOT_FOUND CONFLICT UNAUTHENTICATED FORBIDDEN RATE_LIMITED TOO_COMPLEX POSITION_EXPIRED RESYNC_REQUIRED PERSISTED_QUERY_NOT_SUPPORTED UNAVAILABLE TIMEOUT INTERNAL");
     }
 
     #[test]

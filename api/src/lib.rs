@@ -10,6 +10,7 @@ mod auth;
 mod backup;
 pub mod cli;
 pub mod config;
+mod database;
 mod delivery;
 mod demo;
 mod drain;

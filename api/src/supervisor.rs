@@ -25,14 +25,23 @@ pub(crate) struct Workers {
     pub(crate) restarts: Counter,
 }
 
-/// How one worker is.
+/// How one worker is. Why it failed is in the log, not for strangers.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct WorkerStatus {
-    name: &'static str,
-    pub(crate) running: bool,
+    pub(crate) name: &'static str,
+    pub(crate) state: WorkerState,
     restarts: u64,
-    last_error: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum WorkerState {
+    Running,
+    /// It failed, and is started again after a delay.
+    Restarting,
+    /// It has done what it was started for.
+    Ended,
 }
 
 impl Workers {
@@ -76,18 +85,17 @@ impl Supervisor {
     {
         self.workers.statuses.lock().push(WorkerStatus {
             name,
-            running: true,
+            state: WorkerState::Running,
             restarts: 0,
-            last_error: None,
         });
         let (workers, stop) = (self.workers.clone(), self.stop.clone());
         self.tasks.spawn(async move {
             let mut delay = FIRST_DELAY;
             loop {
                 let began = Instant::now();
-                let error = match run_once(make(stop.clone())).await {
-                    Ok(()) => return,
-                    Err(error) => error,
+                let Err(error) = run_once(make(stop.clone())).await else {
+                    workers.update(name, |status| status.state = WorkerState::Ended);
+                    return;
                 };
                 if began.elapsed() >= HEALTHY {
                     delay = FIRST_DELAY;
@@ -96,16 +104,15 @@ impl Supervisor {
                 tracing::error!(worker = name, error, restart_in = ?wait, "a worker failed");
                 workers.restarts.inc();
                 workers.update(name, |status| {
-                    status.running = false;
+                    status.state = WorkerState::Restarting;
                     status.restarts += 1;
-                    status.last_error = Some(error);
                 });
                 tokio::select! {
                     () = stop.cancelled() => return,
                     () = sleep(wait) => {}
                 }
                 delay = (delay * 2).min(LONGEST_DELAY);
-                workers.update(name, |status| status.running = true);
+                workers.update(name, |status| status.state = WorkerState::Running);
             }
         });
     }
@@ -181,9 +188,9 @@ mod tests {
             sleep(Duration::from_millis(10)).await;
         }
         let status = workers.status().remove(0);
-        assert!(status.running && status.restarts == 2, "{status:?}");
-        assert!(status.last_error.unwrap().contains("panicked"));
+        assert_eq!((status.state, status.restarts), (WorkerState::Running, 2));
         stop.cancel();
         supervisor.join(Duration::from_secs(1)).await;
+        assert_eq!(workers.status().remove(0).state, WorkerState::Ended);
     }
 }

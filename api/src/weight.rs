@@ -47,7 +47,20 @@ pub(crate) async fn add(periods: usize) {
 
 /// Carries an operation, asked for with so many bytes, to its end.
 pub(crate) async fn carry<F: Future>(request_bytes: usize, work: F) -> F::Output {
-    let weight = Arc::new(AtomicUsize::new(request_bytes / BYTES_A_PERIOD));
+    carry_weight(
+        AtomicUsize::new(request_bytes / BYTES_A_PERIOD).into(),
+        work,
+    )
+    .await
+}
+
+/// Carries the rest of an operation, which goes on in a task of its own.
+pub(crate) fn pass_on<F: Future>(work: F) -> impl Future<Output = F::Output> {
+    let weight = WEIGHT.try_with(Arc::clone).unwrap_or_default();
+    carry_weight(weight, work)
+}
+
+async fn carry_weight<F: Future>(weight: Arc<AtomicUsize>, work: F) -> F::Output {
     let mut work = pin!(WEIGHT.scope(Arc::clone(&weight), work));
     let mut turns = PollSemaphore::new(Arc::clone(&TURNS));
     poll_fn(|cx| {

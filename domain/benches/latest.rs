@@ -50,6 +50,7 @@ impl Replica {
             url: place.url().to_owned(),
             max_connections: 2,
             acquire_timeout: Duration::from_secs(30),
+            statement_timeout: Duration::from_secs(20),
             create_if_missing: false,
         })
         .await

@@ -2,14 +2,14 @@
 
 use std::fmt::Write;
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, Statement};
+use sea_orm::{ConnectionTrait, DbErr, Statement};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 use time::{Duration, OffsetDateTime};
 
 use crate::Violation;
-use crate::database::{Database, instant};
+use crate::database::{Database, Transaction, instant};
 
 /// How long an idempotency key is kept.
 const SPAN: Duration = Duration::hours(24);
@@ -46,7 +46,7 @@ pub(crate) fn hex(digest: &[u8]) -> String {
 /// what it was answered before. A concurrent twin waits here until the first
 /// has committed.
 pub(crate) async fn claim<A: DeserializeOwned>(
-    txn: &DatabaseTransaction,
+    txn: &Transaction,
     viewer: &str,
     key: &str,
     fingerprint: &str,
@@ -94,7 +94,7 @@ pub(crate) async fn claim<A: DeserializeOwned>(
 
 /// Keeps what the request was answered.
 pub(crate) async fn remember<A: Serialize>(
-    txn: &DatabaseTransaction,
+    txn: &Transaction,
     viewer: &str,
     key: &str,
     answer: &A,

@@ -8,14 +8,13 @@ use entities::provider;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{
     ActiveValue::{NotSet, Set},
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder,
-    QuerySelect,
+    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
 };
 use thiserror::Error;
 
 use crate::Violation;
 use crate::change::{self, Receipt};
-use crate::database::Database;
+use crate::database::{Database, Transaction, again};
 use crate::violation::fault_of_name;
 
 /// Names one provider: `provider-a`.
@@ -76,7 +75,7 @@ pub struct ProviderUpsert {
 /// Why providers could not be read or written.
 #[derive(Debug, Clone, Error)]
 pub enum ProviderError {
-    #[error("{} of the given values are not acceptable", .0.len())]
+    #[error("{}; nothing was written", Violation::summary(.0))]
     Invalid(Vec<Violation>),
     #[error("the database failed")]
     Database(#[from] DbErr),
@@ -137,12 +136,15 @@ pub async fn page(
 /// Creates or updates providers, all or none. A name that is already so changes nothing.
 pub async fn upsert(db: &Database, providers: &[ProviderUpsert]) -> Result<Receipt, ProviderError> {
     validate(providers)?;
-    let txn = db.begin().await?;
-    if let Err(error) = write_valid(&txn, providers).await {
-        txn.rollback().await?;
-        return Err(error);
-    }
-    Ok(change::commit(txn).await?)
+    again(|| async {
+        let txn = db.begin().await?;
+        if let Err(error) = write_valid(&txn, providers).await {
+            txn.rollback().await;
+            return Err(error);
+        }
+        Ok(change::commit(txn).await?)
+    })
+    .await
 }
 
 fn validate(providers: &[ProviderUpsert]) -> Result<(), ProviderError> {
@@ -166,18 +168,12 @@ fn validate(providers: &[ProviderUpsert]) -> Result<(), ProviderError> {
 }
 
 /// [`upsert`] inside a transaction, which is to be rolled back after an error.
-pub async fn write(
-    txn: &DatabaseTransaction,
-    providers: &[ProviderUpsert],
-) -> Result<(), ProviderError> {
+pub async fn write(txn: &Transaction, providers: &[ProviderUpsert]) -> Result<(), ProviderError> {
     validate(providers)?;
     write_valid(txn, providers).await
 }
 
-async fn write_valid(
-    txn: &DatabaseTransaction,
-    providers: &[ProviderUpsert],
-) -> Result<(), ProviderError> {
+async fn write_valid(txn: &Transaction, providers: &[ProviderUpsert]) -> Result<(), ProviderError> {
     // In order of their keys, so that two callers cannot wait for each other.
     let mut inputs: Vec<_> = providers.iter().collect();
     inputs.sort_by(|a, b| a.key.cmp(&b.key));

@@ -27,6 +27,20 @@ impl Violation {
     /// At most this many are reported of one input.
     pub const MOST: usize = 100;
 
+    /// What is wrong in one line: all of it, if it is one thing.
+    pub fn summary(all: &[Self]) -> String {
+        match all {
+            [] => "nothing is wrong".to_owned(),
+            [only] => format!("{}: {}", only.path, only.message),
+            [first, ..] => format!(
+                "{} of the given values are not acceptable; the first is {}: {}",
+                all.len(),
+                first.path,
+                first.message
+            ),
+        }
+    }
+
     pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
             path: path.into(),

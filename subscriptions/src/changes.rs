@@ -16,6 +16,8 @@ pub enum Entity {
     Unit,
     Provider,
     Forecast,
+    /// One that this version does not know.
+    Other,
 }
 
 impl Entity {
@@ -26,6 +28,7 @@ impl Entity {
             Subject::Unit(_) => Some(Self::Unit),
             Subject::Provider(_) => Some(Self::Provider),
             Subject::Forecast(_) => Some(Self::Forecast),
+            Subject::Other(_) => Some(Self::Other),
             // They are their recipients' alone.
             Subject::Notification(_) | Subject::Everything => None,
         }

@@ -31,9 +31,9 @@ pub enum Span {
 /// Events that were queued together are looked up together, so many at most.
 const BATCH: usize = 256;
 /// A read that failed is tried again after this, and twice that, and so on…
-const FIRST_WAIT: Duration = Duration::from_millis(50);
+pub(crate) const FIRST_WAIT: Duration = Duration::from_millis(50);
 /// …up to this.
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// Parts of pages that are read ahead of who takes them.
 const PARTS_AHEAD: usize = 1;
 /// What the changes of a part wrote takes about so many bytes at most, or is one

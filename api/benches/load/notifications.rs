@@ -46,6 +46,7 @@ async fn connect(database: &TestDatabase) -> Database {
         url: database.url().to_owned(),
         max_connections: 2,
         acquire_timeout: Duration::from_secs(60),
+        statement_timeout: Duration::from_secs(20),
         create_if_missing: false,
     };
     Database::connect(&settings).await.expect("the database")

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use domain::access::{self, AccessError, ApiKey, Hash, NewApiKey, Secret};
-use domain::database::Database;
+use domain::database::{Database, Fault};
 use moka::sync::Cache;
 use parking_lot::Mutex;
 use sea_orm::DbErr;
@@ -24,6 +24,11 @@ use crate::viewer::Viewer;
 
 /// How long it is remembered what the database said of a secret.
 const REMEMBERED: Duration = Duration::from_secs(10);
+/// How long a key that the database confirmed lets its bearer in while the
+/// database cannot be asked: what memory has is then still answered.
+const TRUSTED: Duration = Duration::from_secs(300);
+/// After a look-up that failed, trusted keys are not looked up for so long.
+const AWAY: Duration = Duration::from_secs(5);
 /// Of so many secrets, those that are none included.
 const MOST_REMEMBERED: u64 = 10_000;
 /// So many secrets are looked up at once: whoever tries many must not take all
@@ -31,6 +36,8 @@ const MOST_REMEMBERED: u64 = 10_000;
 const LOOKUPS: usize = 4;
 /// How long a caller waits to be looked up, others before it included.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The same for the bearer of a trusted key.
+const SHORT_PATIENCE: Duration = Duration::from_secs(1);
 /// How often uses are written down, and keys in use are looked at.
 const INTERVAL: Duration = Duration::from_secs(60);
 
@@ -44,6 +51,10 @@ struct Inner {
     db: Database,
     /// `None` for a secret that no key has.
     remembered: Cache<Hash, Option<Known>>,
+    /// Keys that the database has confirmed lately.
+    trusted: Cache<Hash, Known>,
+    /// When a look-up of a trusted key last failed.
+    failed_at: Mutex<Option<Instant>>,
     lookups: Semaphore,
     /// Counts what was revoked here, so that a lookup under way notices.
     revocations: AtomicU64,
@@ -90,6 +101,11 @@ impl Keys {
                     .max_capacity(MOST_REMEMBERED)
                     .time_to_live(REMEMBERED)
                     .build(),
+                trusted: Cache::builder()
+                    .max_capacity(MOST_REMEMBERED)
+                    .time_to_live(TRUSTED)
+                    .build(),
+                failed_at: Mutex::default(),
                 lookups: Semaphore::new(LOOKUPS),
                 revocations: AtomicU64::new(0),
                 in_use: Mutex::default(),
@@ -101,15 +117,9 @@ impl Keys {
     pub(super) async fn viewer(&self, secret: &str) -> Result<Viewer, Refusal> {
         let unknown = || Refusal::invalid("there is no such API key, or it was revoked");
         let secret = Secret::read(secret).ok_or_else(unknown)?;
-        let known = timeout(PATIENCE, self.find(secret.hash()))
+        let known = self
+            .ask(secret.hash())
             .await
-            .map_err(|_| {
-                ApiError::new(
-                    ErrorCode::Unavailable,
-                    "keys cannot be looked up: try again",
-                )
-            })
-            .and_then(|found| found.map_err(ApiError::from))
             .map_err(Refusal::Unavailable)?;
         let Known { key, in_use } = known.ok_or_else(unknown)?;
         let now = OffsetDateTime::now_utc();
@@ -132,6 +142,37 @@ impl Keys {
         })
     }
 
+    /// What the database says of a secret, or has said lately if it cannot be asked.
+    async fn ask(&self, hash: Hash) -> Result<Option<Known>, ApiError> {
+        let trusted = self.inner.trusted.get(&hash);
+        let patience = match &trusted {
+            Some(_) if self.is_away() && !self.inner.remembered.contains_key(&hash) => {
+                return Ok(trusted);
+            }
+            Some(_) => SHORT_PATIENCE,
+            None => PATIENCE,
+        };
+        let error = match timeout(patience, self.find(hash)).await {
+            Ok(Ok(known)) => return Ok(known),
+            Ok(Err(error)) if !Fault::of(&error).passes() => return Err(error.into()),
+            Ok(Err(error)) => error.into(),
+            Err(_) => ApiError::new(
+                ErrorCode::Unavailable,
+                "keys cannot be looked up: try again",
+            ),
+        };
+        let Some(known) = trusted else {
+            return Err(error);
+        };
+        *self.inner.failed_at.lock() = Some(Instant::now());
+        Ok(Some(known))
+    }
+
+    fn is_away(&self) -> bool {
+        let failed_at = *self.inner.failed_at.lock();
+        failed_at.is_some_and(|at| at.elapsed() < AWAY)
+    }
+
     async fn find(&self, hash: Hash) -> Result<Option<Known>, DbErr> {
         let inner = &self.inner;
         if let Some(found) = inner.remembered.get(&hash) {
@@ -150,11 +191,16 @@ impl Keys {
                 .filter(|key| key.revoked_at.is_none())
                 .map(|key| self.known(key));
             inner.remembered.insert(hash, known.clone());
+            match &known {
+                Some(known) => inner.trusted.insert(hash, known.clone()),
+                None => inner.trusted.invalidate(&hash),
+            }
             // A revocation from here on forgets what was just remembered.
             if inner.revocations.load(Ordering::SeqCst) == revocations {
                 return Ok(known);
             }
             inner.remembered.invalidate(&hash);
+            inner.trusted.invalidate(&hash);
         }
     }
 
@@ -190,6 +236,7 @@ impl Keys {
     fn forget(&self, id: i64, hash: &Hash) {
         self.inner.revocations.fetch_add(1, Ordering::SeqCst);
         self.inner.remembered.invalidate(hash);
+        self.inner.trusted.invalidate(hash);
         let in_use = self.inner.in_use.lock().remove(&id);
         if let Some(in_use) = in_use {
             in_use.revoked.cancel();
@@ -256,4 +303,52 @@ pub(crate) async fn create(
     let secret = Secret::of_random(rand::random());
     let key = access::create(db, new, &secret, OffsetDateTime::now_utc()).await?;
     Ok((key, secret))
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::access::{NewApiKey, Role};
+    use migration::testing::TestDatabase;
+
+    use super::*;
+    use crate::config::DatabaseArgs;
+    use crate::database;
+
+    /// Keys of a database that is away, what was remembered of them too old.
+    async fn away(confirmed: bool) -> (Keys, Secret, i64) {
+        let file = TestDatabase::sqlite().await;
+        let path = file.file().unwrap();
+        let args = DatabaseArgs::embedded(&path.display().to_string());
+        let db = database::open(&args).await.unwrap();
+        let keys = Keys::new(db.clone());
+        let new = NewApiKey {
+            user: "feed".to_owned(),
+            name: "Forecasts".to_owned(),
+            roles: [Role::Provider].into_iter().collect(),
+            companies: Vec::new(),
+            expires_at: None,
+        };
+        let (key, secret) = keys.create(&new).await.unwrap();
+        if confirmed {
+            keys.viewer(secret.reveal()).await.unwrap();
+        }
+        db.close().await.unwrap();
+        keys.inner.remembered.invalidate_all();
+        (keys, secret, key.id)
+    }
+
+    #[tokio::test]
+    async fn a_key_that_was_valid_lately_lets_in_while_the_database_is_away() {
+        let (keys, secret, id) = away(true).await;
+        for _ in 0..2 {
+            assert_eq!(keys.viewer(secret.reveal()).await.unwrap().user, "feed");
+        }
+        // Not one that was revoked here, nor one that nobody has confirmed.
+        keys.forget(id, &secret.hash());
+        let refused = keys.viewer(secret.reveal()).await.unwrap_err();
+        assert!(matches!(refused, Refusal::Unavailable(_)));
+        let (keys, secret, _) = away(false).await;
+        let refused = keys.viewer(secret.reveal()).await.unwrap_err();
+        assert!(matches!(refused, Refusal::Unavailable(_)));
+    }
 }

@@ -45,6 +45,14 @@ pub struct DatabaseArgs {
     /// Connections kept at most
     #[arg(long, env = "SMARTPULSE_DATABASE_CONNECTIONS", default_value_t = 16)]
     pub database_connections: u32,
+
+    /// Seconds that one statement may take
+    #[arg(
+        long,
+        env = "SMARTPULSE_DATABASE_STATEMENT_SECONDS",
+        default_value_t = 20
+    )]
+    pub database_statement_seconds: u32,
 }
 
 impl DatabaseArgs {
@@ -53,6 +61,7 @@ impl DatabaseArgs {
         Self {
             database_url: DatabaseUrl::of_file(path),
             database_connections: 16,
+            database_statement_seconds: 20,
         }
     }
 
@@ -61,6 +70,7 @@ impl DatabaseArgs {
             url: self.database_url.as_str().to_owned(),
             max_connections: self.database_connections.max(2),
             acquire_timeout: Duration::from_secs(5),
+            statement_timeout: seconds(self.database_statement_seconds),
             create_if_missing: true,
         }
     }
@@ -311,6 +321,14 @@ pub struct LimitArgs {
     /// Delivery periods of all forecasts of one request
     #[arg(long, env = "SMARTPULSE_LIMIT_POINTS", default_value_t = 200_000)]
     pub limit_points: i64,
+
+    /// Weight of the answer to one operation: bytes of its text, and what making it takes, estimated beforehand
+    #[arg(long, env = "SMARTPULSE_LIMIT_ANSWER_BYTES", default_value_t = 64 << 20)]
+    pub limit_answer_bytes: u64,
+
+    /// Seconds that a query or mutation may take
+    #[arg(long, env = "SMARTPULSE_LIMIT_OPERATION_SECONDS", default_value_t = 30)]
+    pub limit_operation_seconds: u32,
 }
 
 impl LimitArgs {
@@ -320,7 +338,9 @@ impl LimitArgs {
             tokens: self.limit_tokens,
             aliases: self.limit_aliases,
             points: self.limit_points,
+            answer_bytes: self.limit_answer_bytes,
             body_bytes: self.limit_body_bytes,
+            operation_timeout: seconds(self.limit_operation_seconds),
         }
     }
 }

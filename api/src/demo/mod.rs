@@ -13,13 +13,13 @@ mod provider;
 mod sun;
 mod weather;
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration as StdDuration;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args};
 use time::format_description::well_known::Rfc3339;
@@ -31,14 +31,13 @@ use crate::config::{
     AuthArgs, CacheArgs, ChannelArgs, ConnectionArgs, DatabaseArgs, LimitArgs, LiveArgs,
     LogSettings, RedisArgs, ServeArgs,
 };
+use crate::database::{self, Owner};
 
 use client::Client;
 use feed::FeedSettings;
 
 /// The file, in the current folder; each demo begins with a new one.
 const FILE: &str = "data/demo.db";
-const FOLDER: &str = "data";
-const LOCK: &str = "data/demo.lock";
 /// Between two issues of new runs at speed 1.
 const PACE: StdDuration = StdDuration::from_secs(2);
 
@@ -151,9 +150,9 @@ pub(crate) async fn run(
     // Before the file goes: whoever serves on this port may be using it.
     let listener = app::bind(&serve_args).await?;
     let address = listener.local_addr()?;
-    let _lock = lock()?;
+    let _owner = Owner::take(Path::new(FILE), "demo")?;
     remove_file(FILE)?;
-    let db = app::open_database(&serve_args.database, true).await?;
+    let db = database::open_owned(&serve_args.database).await?;
     let app = App::build(db, &serve_args)
         .await?
         .in_mode("demo, open: every caller is a local administrator");
@@ -189,16 +188,6 @@ pub(crate) async fn run(
 async fn write_history(client: &Client, settings: &FeedSettings) -> anyhow::Result<()> {
     feed::declare(client, settings).await?;
     feed::write_history(client, settings).await
-}
-
-/// Keeps other demos out of this folder, for as long as it is held.
-fn lock() -> anyhow::Result<File> {
-    fs::create_dir_all(FOLDER).with_context(|| format!("cannot create the folder {FOLDER}"))?;
-    let lock = File::create(LOCK).with_context(|| format!("cannot write {LOCK}"))?;
-    lock.try_lock().map_err(|_| {
-        anyhow!("another demo runs in this folder: stop it, or start this one in another folder")
-    })?;
-    Ok(lock)
 }
 
 /// Removes a database and what SQLite keeps beside it.

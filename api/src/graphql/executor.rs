@@ -1,25 +1,26 @@
 //! Carrying out operations, whatever transport they came by.
 
-use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_graphql::parser::types::OperationType;
-use async_graphql::{Name, Request, Response, ServerError, Value};
+use async_graphql::parser::types::{ExecutableDocument, OperationType};
+use async_graphql::{Request, Response, ServerError, Value};
 use domain::change::Position;
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
 use subscriptions::change_log::ChangeLog;
 use subscriptions::cohort::{Cohorts, Member, Run};
 use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
 
-use super::document::{Document, Documents};
+use super::answer::{Answer, Cost};
 use super::feed::Feed;
 use super::frame::{self, Failure, LiveFrame, Payload};
 use super::live_metrics::LiveMetrics;
+use super::operation::complete::json_of;
+use super::operation::document::{Documents, Prepared};
 use super::params::{Params, parse_position};
-use super::subscribed::Subscribed;
 use super::{Limits, PointBudget, SmartPulseSchema};
 use crate::error::{self, ApiError, ErrorCode};
 use crate::viewer::{Scope, Viewer};
@@ -38,24 +39,28 @@ struct Inner {
     limits: Limits,
     log: ChangeLog,
     min_position_wait: Duration,
+    /// Under way, whoever still waits for them.
+    mutations: TaskTracker,
     metrics: LiveMetrics,
 }
 
-/// A request whose document has been read: it is known what is to be done.
+/// A request that has been read: it is known what is to be done.
 pub(crate) struct Operation {
-    document: Arc<Document>,
-    params: Params,
+    prepared: Prepared,
     pub(crate) kind: OperationType,
-    subscribed: Option<Subscribed>,
     /// What the answer must include.
     min_position: Option<Position>,
+    /// The answer says what it costs.
+    pub(crate) tells_cost: bool,
 }
 
-/// Those who ask for the same.
+/// Those who ask for the same. Names are what GraphQL allows as such and values are
+/// JSON that nothing is read from: no text can pass for another.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct CohortKey {
-    document: Box<str>,
-    variables: Box<str>,
+    selected: Box<str>,
+    /// By name, as JSON.
+    variables: Box<[(Box<str>, Box<str>)]>,
     scope: Scope,
     /// Those who could not begin with what the others were told.
     at_least: Option<Position>,
@@ -97,6 +102,7 @@ impl Executor {
                 limits,
                 log,
                 min_position_wait: settings.min_position_wait,
+                mutations: TaskTracker::new(),
                 metrics,
             }),
             cohorts,
@@ -115,62 +121,59 @@ impl Executor {
         min_position: Option<Position>,
     ) -> Result<Operation, Vec<ServerError>> {
         let prepare = || {
-            let document = self.inner.documents.get(&params.query)?;
-            let refuse = ApiError::into_server_error;
-            let operation = document
-                .operation(params.operation_name())
-                .map_err(refuse)?;
-            let kind = operation.node.ty;
-            let subscribed = match kind {
-                OperationType::Subscription => {
-                    Some(Subscribed::new(&document.parsed, operation).map_err(refuse)?)
-                }
-                _ => None,
-            };
             let min_position = match min_position {
                 Some(position) => Some(position),
-                None => params.min_position().map_err(refuse)?,
+                None => params
+                    .min_position()
+                    .map_err(|error| vec![error.into_server_error()])?,
             };
-            Ok((document, kind, subscribed, min_position))
-        };
-        match prepare() {
-            Ok((document, kind, subscribed, min_position)) => Ok(Operation {
-                document,
-                kind,
-                subscribed,
+            let tells_cost = params.asks_cost();
+            let name = params.operation_name.filter(|name| !name.is_empty());
+            let documents = &self.inner.documents;
+            let prepared = documents.prepare(&params.query, name.as_deref(), params.variables)?;
+            Ok(Operation {
+                kind: prepared.kind,
+                prepared,
                 min_position,
-                params: Params {
-                    // The document has it.
-                    query: String::new(),
-                    ..params
-                },
-            }),
-            Err(error) => {
-                let mut errors = vec![error];
-                error::finish(&mut errors);
-                Err(errors)
-            }
-        }
+                tells_cost,
+            })
+        };
+        prepare().map_err(|mut errors: Vec<ServerError>| {
+            error::finish(&mut errors);
+            errors
+        })
     }
 
     /// Carries out a query or a mutation.
-    pub(crate) async fn answer(&self, operation: Operation, viewer: Viewer) -> Response {
-        let mut response = match self.wait_for_min_position(&operation).await {
-            Ok(()) => {
-                let request = operation
-                    .request()
-                    .data(viewer)
-                    .data(PointBudget::new(self.inner.limits));
-                let executed = AssertUnwindSafe(self.inner.schema.execute(request));
-                executed.catch_unwind().await.unwrap_or_else(|panic| {
-                    error::log_panic(&*panic, "an operation could not be executed");
-                    Response::from_errors(vec![ApiError::panicked().into_server_error()])
-                })
+    pub(crate) async fn answer(&self, operation: Operation, viewer: Viewer) -> Answer {
+        if let Err(error) = self.wait_for_min_position(&operation).await {
+            return Answer::refused(vec![error.into_server_error()]);
+        }
+        let (inner, kind) = (Arc::clone(&self.inner), operation.kind);
+        let executed = async move { inner.execute(operation, viewer).await };
+        let limit = self.inner.limits.operation_timeout;
+        let answer = match kind {
+            // A client that goes away must not cut a write in two: it goes on by
+            // itself, and so does one that takes too long.
+            OperationType::Mutation => {
+                timeout(limit, self.inner.mutations.spawn(weight::pass_on(executed)))
+                    .await
+                    .map(|ended| ended.ok())
             }
-            Err(error) => Response::from_errors(vec![error.into_server_error()]),
+            _ => timeout(limit, executed).await.map(Some),
         };
-        error::finish(&mut response.errors);
-        response
+        let refuse = |error: ApiError| Answer::refused(vec![error.into_server_error()]);
+        match answer {
+            Ok(Some(answer)) => answer,
+            Ok(None) => refuse(ApiError::panicked()),
+            Err(_) => refuse(ApiError::new(ErrorCode::Timeout, too_long(kind, limit))),
+        }
+    }
+
+    /// Waits for mutations whose clients may have gone. None is begun any more.
+    pub(crate) async fn finish(&self) {
+        self.inner.mutations.close();
+        self.inner.mutations.wait().await;
     }
 
     /// Begins a subscription; `resume` says where the client has come to, over
@@ -227,7 +230,41 @@ impl Executor {
     }
 }
 
+fn too_long(kind: OperationType, limit: Duration) -> String {
+    let seconds = limit.as_secs();
+    match kind {
+        OperationType::Mutation => format!(
+            "the mutation took longer than {seconds} s and may still be carried out: look, or send it again with the same idempotencyKey"
+        ),
+        _ => format!("the query took longer than {seconds} s: ask for less, or try again"),
+    }
+}
+
 impl Inner {
+    async fn execute(&self, operation: Operation, viewer: Viewer) -> Answer {
+        let prepared = operation.prepared;
+        let (plan, introspected) = (prepared.plan, prepared.introspected);
+        let cost = operation.tells_cost.then_some(Cost {
+            bytes: prepared.cost,
+            limit: self.limits.answer_bytes,
+        });
+        let answer = |response| Answer::executed(&plan, response, &introspected, cost);
+        if !plan.executes {
+            return answer(Response::new(Value::Null));
+        }
+        let request = request(plan.document.clone(), prepared.variables)
+            .data(viewer)
+            .data(PointBudget::new(self.limits));
+        let executed = AssertUnwindSafe(self.schema.execute(request));
+        match executed.catch_unwind().await {
+            Ok(response) => answer(response),
+            Err(panic) => {
+                error::log_panic(&*panic, "an operation could not be executed");
+                Answer::refused(vec![ApiError::panicked().into_server_error()])
+            }
+        }
+    }
+
     /// One run of a subscription: each event executed, and written once.
     fn run(
         self: &Arc<Self>,
@@ -237,14 +274,18 @@ impl Inner {
     ) -> BoxStream<'static, LiveFrame> {
         let is_shared = matches!(run, Run::Shared(_));
         let feed = Feed::new(run);
-        let request = operation.request().data(viewer.clone()).data(feed.clone());
+        let prepared = &operation.prepared;
+        let plan = Arc::clone(&prepared.plan);
+        let request = request(plan.document.clone(), prepared.variables.clone())
+            .data(viewer.clone())
+            .data(feed.clone());
         let mut responses = self.schema.execute_stream(request);
         let metrics = self.metrics.clone();
         Box::pin(async_stream::stream! {
             loop {
                 let next = weight::carry(0, async {
                     let response = responses.next().await?;
-                    Some(frame::frame(response, feed.take_note()))
+                    Some(frame::frame(&plan, response, feed.take_note()))
                 });
                 let frame = match AssertUnwindSafe(next).catch_unwind().await {
                     Ok(None) => break,
@@ -265,46 +306,38 @@ impl Inner {
     }
 }
 
-impl Operation {
-    fn request(&self) -> Request {
-        let request = Request::new("").variables(self.params.variables.clone());
-        let (mut request, document) = match (&self.subscribed, self.params.operation_name()) {
-            (Some(subscribed), _) => (request, &subscribed.document),
-            (None, Some(name)) => (request.operation_name(name), &self.document.parsed),
-            (None, None) => (request, &self.document.parsed),
-        };
-        request.set_parsed_query(document.clone());
-        request
-    }
+fn request(document: ExecutableDocument, variables: async_graphql::Variables) -> Request {
+    let mut request = Request::new("").variables(variables);
+    request.set_parsed_query(document);
+    request
+}
 
+impl Operation {
     /// Where the document says that the subscription begins, if not now.
     fn after(&self) -> Result<Option<Position>, ApiError> {
-        let after = self.subscribed.as_ref().and_then(|s| s.after.as_ref());
-        match after.and_then(|after| after.value(&self.params.variables)) {
-            None | Some(Value::Null) => Ok(None),
+        let subscribed = self.prepared.plan.subscribed.as_ref();
+        match subscribed.and_then(|of| of.after(&self.prepared.variables)) {
             Some(Value::String(text)) => parse_position("after", &text).map(Some),
-            Some(_) => Err(ApiError::bad_input(
-                "`after` is not a position: it is no text",
-            )),
+            _ => Ok(None),
         }
     }
 
     /// What a subscription has in common with those that are the same: not where
     /// it begins.
     fn cohort_key(&self, viewer: &Viewer) -> CohortKey {
-        let subscribed = self.subscribed.as_ref();
-        let variables: BTreeMap<&Name, &Value> = subscribed
-            .into_iter()
-            .flat_map(Subscribed::variables)
-            .filter_map(|name| self.params.variables.get_key_value(name))
+        let Prepared {
+            plan, variables, ..
+        } = &self.prepared;
+        let subscribed = plan.subscribed.as_ref();
+        let mut used: Box<[(Box<str>, Box<str>)]> = plan
+            .variables()
+            .filter_map(|name| Some((name.as_str().into(), json_of(variables.get(name)?))))
             .collect();
+        used.sort_unstable();
         CohortKey {
-            document: subscribed.map(|s| s.text.clone()).unwrap_or_default(),
-            // Of what came as JSON.
-            variables: serde_json::to_string(&variables)
-                .unwrap_or_else(|error| unreachable!("what was JSON is JSON: {error}"))
-                .into(),
-            scope: viewer.scope_of(subscribed.map_or("", |s| &s.field)),
+            selected: subscribed.map(|of| of.text.clone()).unwrap_or_default(),
+            variables: used,
+            scope: viewer.scope_of(subscribed.map_or("", |of| &of.field)),
             at_least: None,
         }
     }

@@ -2,12 +2,15 @@
 
 use std::fmt::Write;
 
-use async_graphql::{Response, ServerError, Value};
+use apollo_compiler::response::JsonMap;
+use async_graphql::{Response, ServerError};
 use subscriptions::cohort::{Frame, FrameKind};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::feed::Note;
+use super::operation::complete::{self, complete};
+use super::operation::plan::Plan;
 use crate::error::{self, ApiError, ErrorCode};
 
 /// A frame whose text all members share.
@@ -42,13 +45,8 @@ pub(crate) struct Failure {
 }
 
 impl Next {
-    fn new(response: &Response, note: &Note, now: OffsetDateTime) -> serde_json::Result<Self> {
-        let mut json = String::from("{\"data\":");
-        json.push_str(&serde_json::to_string(&response.data)?);
-        if !response.errors.is_empty() {
-            json.push_str(",\"errors\":");
-            json.push_str(&serde_json::to_string(&response.errors)?);
-        }
+    /// `json` is a result up to where its extensions stand.
+    fn new(mut json: String, note: &Note, now: OffsetDateTime) -> Self {
         let _ = write!(json, ",\"extensions\":{{\"position\":\"{}\"", note.position);
         let mut instant = |name: &str, at: OffsetDateTime| {
             let at = at.to_offset(time::UtcOffset::UTC);
@@ -62,11 +60,11 @@ impl Next {
             instant("committedAt", at);
         }
         instant("sentAt", now);
-        Ok(Self {
+        Self {
             json: json.into(),
             skipped: note.skipped,
             committed_at: note.committed_at,
-        })
+        }
     }
 
     /// When its newest change was made.
@@ -101,12 +99,6 @@ impl Failure {
         }
     }
 
-    /// Of a response that has nothing but errors.
-    pub(crate) fn of(response: &Response) -> Option<Self> {
-        let is_failure = response.data == Value::Null && !response.errors.is_empty();
-        is_failure.then(|| Self::new(&response.errors))
-    }
-
     /// The errors as a whole result.
     pub(crate) fn result(&self) -> String {
         // Data, if only none, says that something was executed.
@@ -134,27 +126,30 @@ impl From<ApiError> for Failure {
 /// An event with an error that will stay, because what it names is gone, is told
 /// with it, and the next one comes. Any other error ends the stream: what it
 /// lacks can be had by going on from the last position.
-pub(crate) fn frame(mut response: Response, note: Option<Note>) -> LiveFrame {
+pub(crate) fn frame(plan: &Plan, mut response: Response, note: Option<Note>) -> LiveFrame {
     error::finish(&mut response.errors);
+    let Some(note) = note else {
+        return failed(Failure::new(&response.errors));
+    };
+    let mut errors = response.errors;
+    let json = complete(plan, &response.data, &JsonMap::new(), &mut errors);
     let passes = |error: &ServerError| {
         matches!(
             error::code_of(error),
-            ErrorCode::Unavailable | ErrorCode::Internal
+            ErrorCode::Unavailable | ErrorCode::Timeout | ErrorCode::Internal
         )
     };
-    let note = match note {
-        Some(note) if response.errors.is_empty() => note,
-        Some(note) if note.kind == FrameKind::Event && !response.errors.iter().any(passes) => note,
-        _ => return failed(Failure::new(&response.errors)),
-    };
-    match Next::new(&response, &note, OffsetDateTime::now_utc()) {
-        Ok(next) => Frame {
-            kind: note.kind,
-            position: Some(note.position),
-            bytes: next.len(),
-            payload: Payload::Next(next),
-        },
-        Err(error) => failed(ApiError::internal(error).into()),
+    let is_told =
+        errors.is_empty() || (note.kind == FrameKind::Event && !errors.iter().any(passes));
+    if !is_told {
+        return failed(Failure::new(&errors));
+    }
+    let next = Next::new(complete::text(json), &note, OffsetDateTime::now_utc());
+    Frame {
+        kind: note.kind,
+        position: Some(note.position),
+        bytes: next.len(),
+        payload: Payload::Next(next),
     }
 }
 

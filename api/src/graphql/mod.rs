@@ -2,13 +2,14 @@
 //! which carries out operations for every transport.
 
 mod alert;
-pub(crate) mod document;
+pub(crate) mod answer;
 pub(crate) mod executor;
 mod feed;
 pub(crate) mod frame;
 pub(crate) mod live_metrics;
 mod mutation;
 mod notification;
+pub(crate) mod operation;
 mod page;
 pub(crate) mod params;
 pub(crate) mod persisted;
@@ -18,8 +19,12 @@ mod subscription;
 mod types;
 
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
-use async_graphql::{Context, MergedObject, MergedSubscription, Schema, SchemaBuilder};
+use async_graphql::{
+    Context, MergedObject, MergedSubscription, SDLExportOptions, Schema, SchemaBuilder,
+    ValidationMode,
+};
 use domain::access::Role;
 use domain::forecast::RangeError;
 use subscriptions::change_log::ChangeLog;
@@ -45,8 +50,13 @@ pub struct Limits {
     pub aliases: usize,
     /// Delivery periods of all forecasts of a request together.
     pub points: i64,
+    /// What the answer to an operation weighs, in bytes, as its plan tells before
+    /// any work.
+    pub answer_bytes: u64,
     /// Bytes of a request's body.
     pub body_bytes: usize,
+    /// How long a query or mutation may take.
+    pub operation_timeout: Duration,
 }
 
 /// What can be asked.
@@ -92,9 +102,11 @@ pub(crate) fn schema(
     wake: Wake,
 ) -> SmartPulseSchema {
     build()
+        // What reaches it is a plan: valid, coerced and within the limits.
+        .validation_mode(ValidationMode::Fast)
+        .limit_recursive_depth(usize::MAX)
         .data(channels)
         .data(wake)
-        .limit_depth(limits.depth)
         .data(log)
         .data(limits)
         .data(keys)
@@ -104,7 +116,7 @@ pub(crate) fn schema(
 /// The schema's text, as `smartpulse schema` prints it.
 pub fn sdl() -> String {
     let schema = build().finish();
-    let mut sdl = schema.sdl_with_options(async_graphql::SDLExportOptions::new());
+    let mut sdl = schema.sdl_with_options(SDLExportOptions::new().include_specified_by());
     // One newline ends the file, however the exporter sees it.
     sdl.truncate(sdl.trim_end().len());
     sdl.push('\n');

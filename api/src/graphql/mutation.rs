@@ -6,6 +6,7 @@ use domain::access::Role;
 use domain::change::{Position as DomainPosition, Receipt};
 use domain::forecast::{self as domain_forecast, SaveRequest};
 use domain::provider::{self as domain_provider, ProviderError, ProviderKey, ProviderUpsert};
+use domain::quote;
 use domain::unit::{self as domain_unit, UnitUpsert};
 use time::OffsetDateTime;
 
@@ -150,10 +151,10 @@ impl ForecastMutation {
         #[graphql(desc = "Which key.")] input: RevokeApiKeyInput,
     ) -> async_graphql::Result<RevokeApiKeyPayload> {
         demand(ctx, Role::Admin)?;
-        let number = input
-            .number()
-            .ok_or_else(|| ApiError::bad_input("this is not the id of an API key"))?;
-        let revoked = keys(ctx).revoke(number).await.map_err(ApiError::from)?;
+        let revoked = keys(ctx)
+            .revoke(input.number()?)
+            .await
+            .map_err(ApiError::from)?;
         Ok(RevokeApiKeyPayload {
             api_key: ApiKey(revoked),
         })
@@ -175,7 +176,7 @@ pub(super) async fn acknowledge(
 fn provider_key(key: &str, run: usize) -> Result<ProviderKey, ApiError> {
     key.parse().map_err(|_| {
         ApiError::unknown(
-            format!("there is no provider {key:?}"),
+            format!("there is no provider {}", quote(key)),
             Some(format!("runs[{run}].provider")),
         )
     })

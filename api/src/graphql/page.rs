@@ -5,9 +5,9 @@ use async_graphql::connection::{Connection, Edge};
 use crate::error::ApiError;
 
 /// A page has this many unless asked otherwise.
-const PAGE: usize = 50;
+pub(super) const PAGE: usize = 50;
 /// A page has at most this many.
-const LARGEST_PAGE: usize = 500;
+pub(super) const LARGEST_PAGE: usize = 500;
 
 pub(super) fn bad_cursor() -> ApiError {
     ApiError::bad_input("this is not a cursor of this list")

@@ -1,9 +1,9 @@
 //! What a request says, by whatever transport.
 
-use async_graphql::Variables;
 use domain::change::Position;
 use serde::Deserialize;
 
+use super::operation::variables::Variables;
 use crate::error::ApiError;
 
 /// The parameters of a GraphQL request.
@@ -23,11 +23,10 @@ pub(crate) struct Params {
 pub(crate) const MIN_POSITION: &str = "minPosition";
 
 impl Params {
-    /// The name of the operation; an empty one is none.
-    pub(crate) fn operation_name(&self) -> Option<&str> {
-        self.operation_name
-            .as_deref()
-            .filter(|name| !name.is_empty())
+    /// Whether the answer is to say what it costs.
+    pub(crate) fn asks_cost(&self) -> bool {
+        let cost = self.extensions.as_ref().and_then(|e| e.get("cost"));
+        cost == Some(&serde_json::Value::Bool(true))
     }
 
     /// The position that the answer must include.

@@ -6,18 +6,19 @@ use domain::access::{self as domain_access, Role};
 use domain::forecast::{DeliveryRange, ForecastError, SeriesKey};
 use domain::notification;
 use domain::provider::{self as domain_provider, ProviderKey};
+use domain::quote;
 use domain::unit::{self as domain_unit, UnitKey as DomainUnitKey, UnitSort};
 use futures_util::future::join_all;
-use time::OffsetDateTime;
 
 use super::page::{Page, bad_cursor, decode_cursor};
 use super::types::access::ApiKey;
-use super::types::forecast::{Forecast, ForecastRun, ForecastSelection, ForecastView, run_number};
-use super::types::notification::{Notification, number_of};
+use super::types::forecast::{Forecast, ForecastRun, ForecastSelection, ForecastView};
+use super::types::id::{number_of, split_id};
+use super::types::notification::Notification;
 use super::types::provider::Provider;
-use super::types::scalar::{Position, Resolution, UnitKey};
+use super::types::scalar::{DateTime, Position, Resolution, UnitKey};
 use super::types::unit::{Unit, UnitFilter, UnitOrder};
-use super::types::{Node, split_id, viewer};
+use super::types::{Node, viewer};
 use super::{Limits, demand, log, spend};
 use crate::error::{ApiError, ErrorCode};
 use crate::weight;
@@ -41,25 +42,29 @@ impl ForecastQuery {
         #[graphql(desc = "As some `id` field gave it.")] id: ID,
     ) -> async_graphql::Result<Option<Node>> {
         let forecasts = log(ctx).forecasts();
-        let unknown = |_| ApiError::bad_input("this is not an id that the server gave");
+        let unknown = || {
+            let message = format!(
+                "`id`: expected a global id such as `unit:plant:12345`, `provider:provider-a`, \
+                 `run:5307` or `notification:17`, not {}",
+                quote(&id)
+            );
+            ApiError::violation("id", message)
+        };
         Ok(match split_id(&id) {
             Some(("unit", key)) => {
-                let key = key
-                    .parse::<DomainUnitKey>()
-                    .map_err(|e| unknown(e.to_string()))?;
+                let key = key.parse::<DomainUnitKey>().map_err(|_| unknown())?;
                 let unit = forecasts.unit(key).await.map_err(ApiError::from)?;
                 unit.map(|unit| Unit(unit).into())
             }
             Some(("provider", key)) => {
-                let key = key
-                    .parse::<ProviderKey>()
-                    .map_err(|e| unknown(e.to_string()))?;
+                let key = key.parse::<ProviderKey>().map_err(|_| unknown())?;
                 let provider = forecasts.provider(&key).await.map_err(ApiError::from)?;
                 provider.map(|provider| Provider(provider).into())
             }
             Some(("run", _)) => {
-                let number = run_number(&id).ok_or_else(|| unknown(String::new()))?;
-                domain::forecast::run(log(ctx).database().reader(), number)
+                let number = number_of("run", &id, "id")?;
+                forecasts
+                    .run(number)
                     .await
                     .map_err(ApiError::from)?
                     .map(|run| {
@@ -82,7 +87,7 @@ impl ForecastQuery {
                     None => None,
                 }
             }
-            _ => return Err(unknown(String::new()).into()),
+            _ => return Err(unknown().into()),
         })
     }
 
@@ -255,8 +260,8 @@ impl ForecastQuery {
         #[graphql(desc = "What produces.")] unit: UnitKey,
         #[graphql(desc = "Who forecasts: the provider's key.")] provider: String,
         #[graphql(desc = "The length of the delivery periods.")] resolution: Resolution,
-        #[graphql(desc = "From the delivery period that this lies in…")] from: OffsetDateTime,
-        #[graphql(desc = "…to the one that ends here or later.")] to: OffsetDateTime,
+        #[graphql(desc = "From the delivery period that this lies in…")] from: DateTime,
+        #[graphql(desc = "…to the one that ends here or later.")] to: DateTime,
         #[graphql(desc = "Which versions count; the latest of each delivery period if absent.")]
         view: Option<ForecastView>,
     ) -> Option<async_graphql::Result<Forecast>> {
@@ -305,11 +310,12 @@ async fn read(ctx: &Context<'_>, selection: &ForecastSelection) -> Result<Foreca
 pub(super) fn range(
     ctx: &Context<'_>,
     resolution: domain::forecast::Resolution,
-    from: OffsetDateTime,
-    to: OffsetDateTime,
+    from: DateTime,
+    to: DateTime,
 ) -> Result<DeliveryRange, ApiError> {
     let most = ctx.data_unchecked::<Limits>().points;
-    let range = DeliveryRange::covering(resolution, from, to, most).map_err(ForecastError::from)?;
+    let range =
+        DeliveryRange::covering(resolution, from.0, to.0, most).map_err(ForecastError::from)?;
     spend(ctx, range.periods())?;
     Ok(range)
 }
@@ -328,6 +334,8 @@ pub(super) fn series_key(
 
 /// No provider has a key that is none.
 pub(super) fn provider_key(key: &str) -> Result<ProviderKey, ApiError> {
-    key.parse()
-        .map_err(|_| ApiError::new(ErrorCode::NotFound, format!("there is no provider {key:?}")))
+    key.parse().map_err(|_| {
+        let message = format!("there is no provider {}", quote(key));
+        ApiError::new(ErrorCode::NotFound, message)
+    })
 }

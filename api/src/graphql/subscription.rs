@@ -5,16 +5,16 @@ use std::time::Duration;
 use async_graphql::{Context, Subscription};
 use domain::forecast::SeriesKey;
 use domain::provider::ProviderKey;
+use domain::quote;
 use subscriptions::cohort::{Following, FrameKind};
 use subscriptions::forecast::{self as streams, ForecastFilter, LiveOptions, Update};
-use time::OffsetDateTime;
 use tokio_stream::{Stream, StreamExt};
 
 use super::feed::{Feed, Note};
 use super::types::change::{Change, ChangeEntity, ForecastChange};
 use super::types::forecast::Forecast;
 use super::types::live::{ForecastDelta, ForecastLive};
-use super::types::scalar::{Position, Resolution, UnitKey};
+use super::types::scalar::{DateTime, Position, Resolution, UnitKey};
 use super::{log, query};
 use crate::error::ApiError;
 
@@ -42,14 +42,15 @@ impl ForecastSubscription {
         #[graphql(desc = "Of one of these units.")] units: Option<Vec<UnitKey>>,
         #[graphql(desc = "By one of these providers.")] providers: Option<Vec<String>>,
         #[graphql(desc = "Of one of these resolutions.")] resolutions: Option<Vec<Resolution>>,
-        #[graphql(desc = "Touching delivery periods from here on.")] from: Option<OffsetDateTime>,
-        #[graphql(desc = "Touching delivery periods before here.")] to: Option<OffsetDateTime>,
+        #[graphql(desc = "Touching delivery periods from here on.")] from: Option<DateTime>,
+        #[graphql(desc = "Touching delivery periods before here.")] to: Option<DateTime>,
         // The executor sees to it: those who differ in it only share a run.
         #[graphql(name = "after", desc = "The last position already seen.")] _after: Option<
             Position,
         >,
     ) -> async_graphql::Result<impl Stream<Item = async_graphql::Result<ForecastChange>> + 'static>
     {
+        let (from, to) = (from.map(|at| at.0), to.map(|at| at.0));
         if let (Some(from), Some(to)) = (from, to)
             && to <= from
         {
@@ -90,8 +91,8 @@ impl ForecastSubscription {
         #[graphql(desc = "What produces.")] unit: UnitKey,
         #[graphql(desc = "Who forecasts: the provider's key.")] provider: String,
         #[graphql(desc = "The length of the delivery periods.")] resolution: Resolution,
-        #[graphql(desc = "From the delivery period that this lies in…")] from: OffsetDateTime,
-        #[graphql(desc = "…to the one that ends here or later.")] to: OffsetDateTime,
+        #[graphql(desc = "From the delivery period that this lies in…")] from: DateTime,
+        #[graphql(desc = "…to the one that ends here or later.")] to: DateTime,
         #[graphql(
             desc = "After the first update, only what is different; whole curves if absent."
         )]
@@ -203,7 +204,7 @@ fn interval(a_second: f64) -> Result<Duration, ApiError> {
 /// No provider has a key that is none.
 fn provider_key(key: &str) -> Result<ProviderKey, ApiError> {
     key.parse().map_err(|_| {
-        let message = format!("there is no provider {key:?}");
+        let message = format!("there is no provider {}", quote(key));
         ApiError::unknown(message, Some("providers".to_owned()))
     })
 }

@@ -1,4 +1,8 @@
 //! Is it alive, is it ready.
+//!
+//! Both are answered from memory: a probe costs the database nothing, and needs
+//! no connection that traffic could have taken. Why something is wrong is in the
+//! log; whoever asks here may be a stranger.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,19 +11,20 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use domain::change;
 use serde::Serialize;
 use subscriptions::change_log::ChangeLog;
 use subscriptions::fanout::Fanout;
-use tokio::time::timeout;
 
 use super::Shared;
-use crate::supervisor::{WorkerStatus, Workers};
+use crate::supervisor::{WorkerState, WorkerStatus, Workers};
 
-/// A database that does not answer within this is not there.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Sequencer and tail ask the database at least once a second. If one of them had
+/// no answer for so long, this replica serves the past.
+const LONGEST_SILENCE: Duration = Duration::from_secs(5);
 /// A tail further behind than this serves the past.
 const MOST_LAG: u64 = 10_000;
+/// Workers without which nothing can be written or seen.
+const VITAL: [&str; 2] = ["sequencer", "tail"];
 const CONNECTED: &str = "connected";
 const READY: &str = "ready";
 const DEGRADED: &str = "degraded";
@@ -38,7 +43,7 @@ pub(crate) struct Health {
 pub(super) struct Report {
     status: &'static str,
     version: &'static str,
-    database: &'static str,
+    database: DatabaseReport,
     /// Absent where no Redis is wanted.
     #[serde(skip_serializing_if = "Option::is_none")]
     redis: Option<RedisReport>,
@@ -49,13 +54,21 @@ pub(super) struct Report {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
+struct DatabaseReport {
+    status: &'static str,
+    /// How long ago it last answered, in whole seconds.
+    silent_seconds: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct TailReport {
     /// The last position this replica has applied.
     applied: String,
-    /// The log's head, when the database answers.
-    head: Option<String>,
+    /// The log's head, as this replica last saw it.
+    head: String,
     /// Changes between the two.
-    lag: Option<u64>,
+    lag: u64,
 }
 
 #[derive(Serialize)]
@@ -64,8 +77,6 @@ struct RedisReport {
     status: &'static str,
     /// How long it has been so.
     seconds: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    last_error: Option<String>,
 }
 
 impl RedisReport {
@@ -78,12 +89,12 @@ impl RedisReport {
                 "unreachable"
             },
             seconds: link.since.elapsed().as_secs(),
-            last_error: link.last_error,
         }
     }
 }
 
-/// `GET /health/live`: the process answers.
+/// `GET /health` and `/health/live`: the process answers. Orchestrators restart
+/// what does not; a restart mends no database, so it plays no part here.
 pub(super) async fn live() -> Json<serde_json::Value> {
     Json(serde_json::json!({ "status": "live" }))
 }
@@ -91,32 +102,34 @@ pub(super) async fn live() -> Json<serde_json::Value> {
 /// `GET /health/ready`: requests can be answered, from the present.
 pub(super) async fn ready(State(shared): State<Arc<Shared>>) -> (StatusCode, Json<Report>) {
     let health = &shared.health;
-    let head = timeout(PATIENCE, change::read_head(health.log.database().reader()))
-        .await
-        .ok()
-        .and_then(Result::ok);
-    let applied = health.log.applied();
-    let lag = head
-        .filter(|head| head.epoch == applied.epoch)
-        .map(|head| head.number.saturating_sub(applied.number));
+    let silence = health.log.silence();
+    let is_silent = silence > LONGEST_SILENCE;
+    let (applied, head) = (health.log.applied(), health.log.head());
+    let lag = if head.epoch == applied.epoch {
+        head.number.saturating_sub(applied.number)
+    } else {
+        u64::MAX
+    };
     let workers = health.workers.status();
+    let has_stopped = |of: fn(&&WorkerStatus) -> bool| {
+        let mut of = workers.iter().filter(of);
+        of.any(|worker| worker.state == WorkerState::Restarting)
+    };
     let warm = health.warm.load(Ordering::SeqCst);
     let redis = health.fanout.as_ref().map(RedisReport::of);
+    let is_without_redis = (redis.as_ref()).is_some_and(|redis| redis.status != CONNECTED);
     let status = if health.stopping.load(Ordering::SeqCst) {
         "stopping"
-    } else if head.is_none() {
+    } else if is_silent {
         "database unreachable"
-    } else if lag.is_none_or(|lag| lag > MOST_LAG) {
+    } else if lag > MOST_LAG {
         "catching up"
     } else if !warm {
         "warming up"
-    } else if workers.iter().any(|worker| !worker.running) {
+    } else if has_stopped(|worker| VITAL.contains(&worker.name)) {
         "worker down"
-    } else if redis
-        .as_ref()
-        .is_some_and(|redis| redis.status != CONNECTED)
-    {
-        // Slower, but right: requests may come.
+    } else if is_without_redis || has_stopped(|worker| !VITAL.contains(&worker.name)) {
+        // Slower, or some deliveries wait: what is asked is answered.
         DEGRADED
     } else {
         READY
@@ -129,16 +142,19 @@ pub(super) async fn ready(State(shared): State<Arc<Shared>>) -> (StatusCode, Jso
     let report = Report {
         status,
         version: env!("CARGO_PKG_VERSION"),
-        database: if head.is_some() {
-            "reachable"
-        } else {
-            "unreachable"
+        database: DatabaseReport {
+            status: if is_silent {
+                "unreachable"
+            } else {
+                "reachable"
+            },
+            silent_seconds: silence.as_secs(),
         },
         redis,
         warm_up: if warm { "done" } else { "running" },
         tail: TailReport {
             applied: applied.to_string(),
-            head: head.map(|head| head.to_string()),
+            head: head.to_string(),
             lag,
         },
         workers,

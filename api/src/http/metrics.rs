@@ -103,6 +103,16 @@ impl Metrics {
         let part = registry.sub_registry_with_prefix("change_log");
         part.register("ticks", "Numbering statements run", change_log.ticks);
         part.register(
+            "failed_ticks",
+            "Numbering statements that failed",
+            change_log.failed_ticks,
+        );
+        part.register(
+            "failed_reads",
+            "Reads of the change log that failed",
+            change_log.failed_reads,
+        );
+        part.register(
             "tick_seconds",
             "Numbering statements, by how long they took",
             change_log.tick_seconds,
@@ -242,6 +252,11 @@ impl Metrics {
         let part = registry.sub_registry_with_prefix("cache");
         let cache = forecasts.metrics().clone();
         part.register("hits", "Keys answered from memory", cache.hits);
+        part.register(
+            "loads",
+            "Reads that loaded keys, each any number of them",
+            cache.loads,
+        );
         part.register("misses", "Keys loaded", cache.misses);
         part.register("joined", "Keys that joined a load under way", cache.joined);
         part.register("invalid", "Entries found out of date", cache.invalid);

@@ -7,11 +7,13 @@ mod host;
 mod metrics;
 mod playground;
 mod unsubscribe;
+mod waiting;
 
 pub(crate) use graphql::refuse;
 pub(crate) use health::Health;
 pub(crate) use metrics::Metrics;
 pub(crate) use playground::is_built as has_playground;
+pub(crate) use waiting::wait;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,7 +61,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/unsubscribe", get(unsubscribe::ask).post(unsubscribe::end))
         .layer(from_fn_with_state(Arc::clone(&shared), host::check))
         // Probes say whatever host they like, and learn nothing.
-        .route("/health", get(health::ready))
+        .route("/health", get(health::live))
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
         .layer(CatchPanicLayer::custom(graphql::panicked))

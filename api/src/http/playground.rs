@@ -114,6 +114,6 @@ binary with it. Everything else is here:
 POST /graphql        queries and mutations
 WS   /graphql/ws     subscriptions (graphql-transport-ws)
 GET  /schema.graphql the schema
-GET  /health         is it ready
+GET  /health/ready   can it answer
 GET  /metrics        Prometheus metrics
 ";

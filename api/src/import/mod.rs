@@ -31,12 +31,11 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use domain::Patch;
 use domain::change;
-use domain::database::Database;
+use domain::database::{Database, Transaction};
 use domain::forecast::{self, ForecastError, NewRun, SaveRequest, Written};
 use domain::provider::{self, ProviderUpsert};
 use domain::unit::{self, UnitUpsert};
 use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
-use sea_orm::DatabaseTransaction;
 use time::OffsetDateTime;
 
 use mapping::Mapping;
@@ -139,7 +138,7 @@ pub(crate) async fn run(
     let written = match write(&txn, mapping.as_ref(), args.create, &request, now).await {
         Ok(written) => written,
         Err(error) => {
-            txn.rollback().await.map_err(ForecastError::from)?;
+            txn.rollback().await;
             return Err(error);
         }
     };
@@ -172,7 +171,7 @@ fn read(
 
 /// Writes the units and providers first, then the runs that need them.
 async fn write(
-    txn: &DatabaseTransaction,
+    txn: &Transaction,
     mapping: Option<&Mapping>,
     create: bool,
     request: &SaveRequest,
@@ -185,7 +184,7 @@ async fn write(
 /// Creates or updates what the mapping declares; and, if asked to, what the
 /// runs name besides, of which nothing is changed where it exists.
 async fn declare(
-    txn: &DatabaseTransaction,
+    txn: &Transaction,
     mapping: Option<&Mapping>,
     create: bool,
     runs: &[NewRun],

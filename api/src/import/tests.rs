@@ -46,6 +46,7 @@ impl Bench {
             url: test.url().to_owned(),
             max_connections: 2,
             acquire_timeout: Duration::from_secs(10),
+            statement_timeout: Duration::from_secs(20),
             create_if_missing: false,
         };
         Self {
@@ -227,7 +228,7 @@ async fn nothing_is_written_above_the_accepted_rejects() {
             "\n  line 3, column `delivery_start`: a delivery period of PT1H begins on a multiple of its length, in UTC; this is 2024-05-01T10:30:00Z",
             "\n  line 4, column `delivery_start`: `2024-05-01 11:00` is not an RFC 3339 time",
             "\n  line 6, column `delivery_start`: this delivery period is in its run already",
-            "\n  line 7, column `unit`: `plant:x`: a unit key reads",
+            "\n  line 7, column `unit`: `plant:x`: expected `type:number`, for example plant:12345",
             "\n  line 8, column `provider`: `A`: a provider key has",
             "\n  line 9, column `resolution`: `PT2H`: a resolution is",
             "\n  line 10, column `mwh`: `` is not a number",

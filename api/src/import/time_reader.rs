@@ -152,6 +152,9 @@ mod tests {
         check(rfc, None, "2018-03-25 03:00:00+02:00", expect);
         check(rfc, None, "2018-03-25 03:00:00", None);
         check(rfc, None, "", None);
+        // An offset carries it beyond the calendar.
+        check(rfc, None, "9999-12-31T23:59:59-12:00", None);
+        check("%Y-%m-%d %H:%M%:z", None, "9999-12-31 23:59-12:00", None);
         check(minutes, Some("UTC"), "2018-03-25 01:00", expect);
         check(minutes, Some("Europe/Madrid"), "2018-03-25 03:00", expect);
         check(minutes, Some("Europe/Madrid"), "2018-03-25 02:00", None);

@@ -4,7 +4,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
-use async_graphql::Response;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, Stream, StreamExt};
 use subscriptions::cohort::Delivery;
@@ -12,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::PollSemaphore;
 
 use super::message::Id;
+use crate::graphql::answer::Answer;
 use crate::graphql::executor::Subscription;
 use crate::graphql::frame::{Failure, LiveFrame, Payload};
 
@@ -29,7 +29,7 @@ pub(super) struct Operation {
 
 pub(super) enum Work {
     /// A query or a mutation.
-    Answer(BoxFuture<'static, Response>),
+    Answer(BoxFuture<'static, Answer>),
     /// A subscription that is about to begin.
     Begin(BoxFuture<'static, Result<Subscription, Failure>>),
     Subscription(Box<Subscription>),
@@ -38,7 +38,7 @@ pub(super) enum Work {
 
 /// What an operation has for its client.
 pub(super) enum Output {
-    Answer(Response),
+    Answer(Answer),
     Next { frame: Arc<LiveFrame>, skipped: u64 },
     Failed(Failure),
     Complete,
@@ -99,9 +99,9 @@ impl Stream for Operation {
             match &mut this.work {
                 Work::Over => return Poll::Ready(None),
                 Work::Answer(answer) => {
-                    let response = ready!(answer.poll_unpin(cx));
+                    let answer = ready!(answer.poll_unpin(cx));
                     this.work = Work::Over;
-                    break Output::Answer(response);
+                    break Output::Answer(answer);
                 }
                 Work::Begin(begin) => match ready!(begin.poll_unpin(cx)) {
                     Ok(subscription) => this.work = Work::Subscription(Box::new(subscription)),

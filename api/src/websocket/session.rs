@@ -7,7 +7,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_graphql::Response;
 use async_graphql::parser::types::OperationType;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes};
 use domain::change::Position;
@@ -23,6 +22,7 @@ use super::operation::{Operation, Output, Work};
 use crate::auth::Refusal;
 use crate::drain::Drain;
 use crate::error::{ApiError, ErrorCode};
+use crate::graphql::answer::Answer;
 use crate::graphql::executor::Executor;
 use crate::graphql::frame::{Failure, Payload};
 use crate::graphql::params::Params;
@@ -359,9 +359,9 @@ where
                     failed(id, failure)
                 }
             },
-            Output::Answer(response) => {
+            Output::Answer(of) => {
                 self.forget(id);
-                answer(id, &response)
+                answer(id, &of)
             }
             Output::Failed(failure) => {
                 self.forget(id);
@@ -487,17 +487,13 @@ fn broken(error: &impl std::fmt::Display) -> End {
 }
 
 /// The messages of an answer: a result, or an error of what is not valid.
-fn answer(id: &Id, response: &Response) -> (String, Option<String>) {
-    if let Some(failure) = Failure::of(response) {
-        return failed(id, &failure);
+fn answer(id: &Id, answer: &Answer) -> (String, Option<String>) {
+    if !answer.executed {
+        return failed(id, &Failure::new(&answer.errors));
     }
-    match serde_json::to_string(response) {
-        Ok(json) => {
-            let text = of_operation("next", id, json.len(), |text| text.push_str(&json));
-            (text, Some(complete(id)))
-        }
-        Err(error) => failed(id, &ApiError::internal(error).into()),
-    }
+    let json = &answer.json;
+    let text = of_operation("next", id, json.len(), |text| text.push_str(json));
+    (text, Some(complete(id)))
 }
 
 /// The messages of a failure. What is not valid is an error; what failed while

@@ -17,8 +17,9 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::{PollSendError, PollSender};
 
 use super::session::{Session, SocketSettings};
-use crate::app::{self, App};
+use crate::app::App;
 use crate::auth::Refusal;
+use crate::database;
 use crate::drain::Drain;
 use crate::graphql::executor::Executor;
 use crate::viewer::Viewer;
@@ -85,7 +86,7 @@ impl Server {
         let database = TestDatabase::sqlite().await;
         let line = ["serve", "--database-url", database.url()];
         let args = crate::cli::serve_args(line);
-        let db = app::open_database(&args.database, true).await.unwrap();
+        let db = database::open(&args.database).await.unwrap();
         let app = App::build(db, &args).await.unwrap();
         // Not before: a database takes its own time.
         tokio::time::pause();

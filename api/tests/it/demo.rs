@@ -108,7 +108,9 @@ async fn one_seed_and_moment_give_the_same_curves_each_time() {
         .output()
         .unwrap();
     assert_eq!(other.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&other.stderr).contains("another demo runs in this folder"));
+    assert!(
+        String::from_utf8_lossy(&other.stderr).contains("is in use by smartpulse demo (process ")
+    );
     first.kill();
     // The next one begins anew.
     let second = demo(&folder, "7").await;

@@ -635,7 +635,7 @@ async fn views_lay_versions_over_one_another(kind: Kind) {
     assert_eq!(nothing["points"], json!([]));
     for (view, expect) in [
         (json!({ "runId": "run:999999" }), "NOT_FOUND"),
-        (json!({ "runId": "nonsense" }), "NOT_FOUND"),
+        (json!({ "runId": "nonsense" }), "BAD_USER_INPUT"),
         (json!({}), "BAD_USER_INPUT"),
         (
             json!({ "runId": late_id, "knownAt": start }),

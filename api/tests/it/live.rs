@@ -37,6 +37,7 @@ on_both!(
     a_curve_changes_only_with_its_series_and_range,
     the_last_state_of_a_burst_is_not_skipped,
     a_curve_lives_through_a_resync,
+    a_curve_lives_through_reads_that_fail,
     leaving_leaves_nothing_behind,
 );
 
@@ -540,6 +541,43 @@ async fn plain_sql_is_seen(kind: Kind) {
         (data["unit"]["name"] == "By hand").then_some(())
     })
     .await;
+    server.stop().await;
+}
+
+/// While the curve cannot be read its last state stands; then it goes on.
+async fn a_curve_lives_through_reads_that_fail(kind: Kind) {
+    let (_database, server) = prepared(kind).await;
+    let client = &server.client;
+    client.save_hour(1).await;
+    let variables = json!({ "unit": "plant:1", "provider": "p" });
+    let mut socket = client.subscribe(LIVE, variables.clone()).await;
+    let first = soon("the first state", socket.next()).await.unwrap();
+    let values = |payload: &Value| payload["data"]["forecastLive"]["forecast"]["values"][0].clone();
+    assert_eq!(values(&first), json!(1.0), "{first}");
+    let db = server.log.database();
+    let misses = || {
+        let misses = &server.log.forecasts().metrics().misses;
+        misses.get_or_create(&[("cache", "latest")]).get()
+    };
+    // In one transaction: whoever reads after the change finds no table.
+    let txn = db.begin().await.unwrap();
+    let write = "UPDATE forecast_curve SET \"values\" = '[2]'";
+    txn.execute_unprepared(write).await.unwrap();
+    let away = "ALTER TABLE forecast_curve RENAME TO moved_away";
+    txn.execute_unprepared(away).await.unwrap();
+    let before = misses();
+    let receipt = change::commit(txn).await.unwrap();
+    server.log.acknowledge(receipt).await.unwrap();
+    // It was tried, and is tried again: the first attempt has failed.
+    eventually("the read is tried again", async || {
+        (misses() >= before + 2).then_some(())
+    })
+    .await;
+    let back = "ALTER TABLE moved_away RENAME TO forecast_curve";
+    db.writer().execute_unprepared(back).await.unwrap();
+    let next = soon("the next state", socket.next()).await.unwrap();
+    assert_eq!(next["errors"], Value::Null, "{next}");
+    assert_eq!(values(&next), json!(2.0), "{next}");
     server.stop().await;
 }
 

@@ -4,6 +4,7 @@
 
 mod alert;
 mod auth;
+mod batches;
 mod bodies;
 mod checker;
 mod cli;
@@ -19,8 +20,11 @@ mod graphql;
 mod http;
 mod limits;
 mod live;
+mod messages;
 mod notifications;
 mod ordering;
+mod outage;
+mod proxy;
 mod real_data;
 mod redis;
 mod replicas;
@@ -28,5 +32,6 @@ mod server;
 #[allow(dead_code, reason = "each who takes it in needs a part")]
 #[path = "../smtp/server.rs"]
 mod smtp;
+mod specification;
 mod wait;
 mod wire;

@@ -3,13 +3,16 @@
 use serde_json::{Value, json};
 
 use crate::client::{Client, Socket, code};
-use crate::server::{Kind, TestServer, on_both, started};
+use crate::server::{Kind, TestServer, on_both, run_sql, started};
+use crate::wait::soon;
 
 on_both!(
     they_are_live_on_all_devices_of_their_user,
     a_device_goes_on_from_a_position,
     nobody_sees_anybody_elses,
     bad_input_changes_nothing,
+    json_is_refused_if_it_would_not_read_back,
+    stored_json_that_cannot_be_read_is_null,
     settings_are_set_at_once,
     what_is_to_wait_comes_by_itself,
     endpoints_are_registered_with_care,
@@ -455,6 +458,104 @@ async fn bad_input_changes_nothing(kind: Kind) {
     assert_eq!(keys, ["ada"], "all or none");
 }
 
+/// A key that serde_json takes for its own.
+const TOKEN: &str = "$serde_json::private::RawValue";
+
+async fn json_is_refused_if_it_would_not_read_back(kind: Kind) {
+    let (_database, server) = started(kind).await;
+    let client = &server.client;
+    create_users(client, &["ada"]).await;
+    let to = json!({ "users": ["ada"] });
+    for (data, path) in [
+        (json!({ TOKEN: "x" }), format!("data[\"{TOKEN}\"]")),
+        (json!({ TOKEN: "{\"a\": 1}" }), format!("data[\"{TOKEN}\"]")),
+    ] {
+        let input = json!({ "to": to, "title": "t", "data": data });
+        let answer = client.graphql(SEND, json!({ "input": input })).await;
+        assert_eq!(code(&answer), "BAD_USER_INPUT", "{answer}");
+        let violations = &answer["errors"][0]["extensions"]["violations"];
+        assert_eq!(violations[0]["path"], path, "{answer}");
+        let preview = "query($v: JSON) { mailPreview(variables: $v) { html } }";
+        let answer = client.graphql(preview, json!({ "v": data })).await;
+        assert_eq!(code(&answer), "BAD_USER_INPUT", "{answer}");
+    }
+    // Deeper than can be read: written into the document, which has no such limit.
+    let deep = format!("{}1{}", "{ a: ".repeat(110), " }".repeat(110));
+    let document = format!(
+        "mutation {{ sendNotification(input: {{ to: {{ users: [\"ada\"] }}, title: \"t\", data: {deep} }}) {{ position }} }}"
+    );
+    let answer = client.graphql(&document, Value::Null).await;
+    assert!(
+        ["BAD_USER_INPUT", "TOO_COMPLEX"].contains(&code(&answer)),
+        "{answer}"
+    );
+    let listed = data(client, "ada", LIST, Value::Null).await;
+    assert_eq!(listed["notifications"]["edges"], json!([]));
+    // What is no object says so.
+    let input = json!({ "to": to, "title": "t", "data": [1] });
+    let answer = client.graphql(SEND, json!({ "input": input })).await;
+    let said = answer["errors"][0]["message"].as_str().unwrap();
+    assert!(
+        said.contains("expected a JSON object, not a list"),
+        "{said}"
+    );
+    server.stop().await;
+}
+
+async fn stored_json_that_cannot_be_read_is_null(kind: Kind) {
+    let (database, server) = started(kind).await;
+    let client = &server.client;
+    create_users(client, &["ada"]).await;
+    let mut device = follow(client, "ada", Value::Null).await;
+    let start = data(client, "ada", "{ position }", Value::Null).await["position"].take();
+    send(
+        client,
+        &["ada"],
+        json!({ "title": "broken", "data": { "a": 1 } }),
+    )
+    .await;
+    send(
+        client,
+        &["ada"],
+        json!({ "title": "whole", "data": { "a": 1 } }),
+    )
+    .await;
+    for title in ["broken", "whole"] {
+        let event = soon("a notification", device.next()).await.unwrap();
+        let notification = &event["data"]["notificationChanged"]["notification"];
+        assert_eq!(notification["title"], title, "{event}");
+    }
+    // As earlier versions stored it.
+    run_sql(
+        database.url(),
+        &format!("UPDATE notification SET data = '{{\"{TOKEN}\": \"x\"}}' WHERE title = 'broken';"),
+    );
+    let listed = data(client, "ada", LIST, Value::Null).await;
+    let edges = listed["notifications"]["edges"].as_array().unwrap();
+    let all: Vec<_> = edges
+        .iter()
+        .map(|edge| (&edge["node"]["title"], &edge["node"]["data"]))
+        .collect();
+    assert_eq!(
+        all,
+        [
+            (&json!("whole"), &json!({ "a": 1 })),
+            (&json!("broken"), &Value::Null)
+        ]
+    );
+    // Who follows from before it reads it from the log, and goes on.
+    server.stop().await;
+    let server = TestServer::start(database.url()).await;
+    let mut device = follow(&server.client, "ada", start).await;
+    for title in ["broken", "whole"] {
+        let event = soon("a notification", device.next()).await.unwrap();
+        assert_eq!(event["errors"], Value::Null, "{event}");
+        let notification = &event["data"]["notificationChanged"]["notification"];
+        assert_eq!(notification["title"], title, "{event}");
+    }
+    server.stop().await;
+}
+
 async fn settings_are_set_at_once(kind: Kind) {
     let (_database, server) = started(kind).await;
     let client = &server.client;
@@ -543,6 +644,11 @@ async fn endpoints_are_registered_with_care(kind: Kind) {
         let answer = ask(client, "ada", webhook, json!({ "url": url })).await;
         assert_eq!(code(&answer), "BAD_USER_INPUT", "{url}: {answer}");
     }
+    // What the resolver said is for the log.
+    let unknown = json!({ "url": "https://nobody.invalid/hook" });
+    let answer = ask(client, "ada", webhook, unknown).await;
+    let said = &answer["errors"][0]["message"];
+    assert_eq!(said, "the address's host cannot be found", "{answer}");
     let push = "mutation($input: RegisterWebPushInput!) { registerWebPush(input: $input) { endpoint { id } } }";
     let input = json!({ "input": { "endpoint": "https://push.example.org/x", "p256dh": "AA", "auth": "AA" } });
     let answer = ask(client, "ada", push, input).await;

@@ -7,8 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use domain::Patch;
 use domain::change::{self, Position};
 use domain::database::Database;
+use domain::forecast::{NewRun, Resolution, RunValues, SaveRequest};
+use domain::notification::{self, Channel, SendRequest, Severity, Target};
+use domain::unit::{self, UnitUpsert};
 use futures_util::StreamExt;
 use migration::testing::TestDatabase;
 use rand::rngs::StdRng;
@@ -18,6 +22,8 @@ use serde_json::{Value, json};
 use subscriptions::Span;
 use subscriptions::change_log::ChangeLogSettings;
 use subscriptions::forecast::{ForecastFilter, changed};
+use time::OffsetDateTime;
+use time::macros::datetime;
 use tokio::sync::{Barrier, watch};
 use tokio::task::JoinSet;
 
@@ -29,6 +35,7 @@ on_both!(
     simultaneous_commits_are_numbered_at_once,
     a_killed_server_goes_on_where_it_was,
     a_restore_begins_a_new_epoch,
+    a_replay_includes_what_it_repeats,
 );
 
 const SAVE: &str = "mutation($runs: [ForecastRunInput!]!, $key: String) {
@@ -194,7 +201,7 @@ async fn write_everything(kind: Kind, url: &str, server: &TestServer) -> Vec<Ack
                         .unwrap();
                 }
                 if random.random_bool(0.2) {
-                    txn.rollback().await.unwrap();
+                    txn.rollback().await;
                     continue;
                 }
                 let receipt = change::commit(txn).await.unwrap();
@@ -279,7 +286,7 @@ async fn sixteen_writers_lose_nothing(kind: Kind) {
 
     // A long unrelated transaction: with a snapshot, and a number on PostgreSQL.
     let other = connect(database.url()).await;
-    let unrelated = other.reader().begin().await.unwrap();
+    let unrelated = other.reader().unlimited().begin().await.unwrap();
     unrelated
         .execute_unprepared(match kind {
             Kind::Sqlite => "SELECT count(*) FROM change",
@@ -494,6 +501,104 @@ async fn simultaneous_commits_are_numbered_at_once(kind: Kind) {
     }
 }
 
+/// A write that another replica has done a moment ago, and that has no position yet:
+/// who does it again is told one that includes it.
+async fn a_replay_includes_what_it_repeats(kind: Kind) {
+    let (database, server, _) = prepared(kind).await;
+    server.stop().await;
+    let never = Duration::from_secs(3600);
+    let settings = ChangeLogSettings {
+        busy_interval: never,
+        idle_interval: never,
+        scan_interval: never,
+        acknowledge_timeout: Duration::from_secs(30),
+    };
+    // It numbers and applies nothing until it is asked to.
+    let (log, stop, mut workers) = change_log_alone(database.url(), 64, settings).await;
+    let elsewhere = connect(database.url()).await;
+    let now = OffsetDateTime::now_utc();
+    let save = SaveRequest {
+        runs: vec![NewRun {
+            unit: "plant:1".parse().unwrap(),
+            provider: "p".parse().unwrap(),
+            resolution: Resolution::Hour,
+            issued_at: None,
+            values: RunValues::From {
+                start: datetime!(2024-05-01 00:00 UTC),
+                values: vec![Some(1.0)],
+            },
+        }],
+        idempotency_key: Some("once".into()),
+    };
+    let send = SendRequest {
+        to: Target {
+            users: vec!["ada".into()],
+            ..Target::default()
+        },
+        title: "Once".into(),
+        body: String::new(),
+        severity: Severity::Info,
+        category: "general".into(),
+        data: None,
+        link: None,
+        channels: vec![Channel::InApp],
+        template: None,
+        variables: None,
+        attachments: Vec::new(),
+        not_before: None,
+        expires_at: None,
+        throttle: None,
+        idempotency_key: Some("sent once".into()),
+    };
+    let rename = UnitUpsert {
+        key: "plant:1".parse().unwrap(),
+        name: Patch::Set("Renamed".into()),
+        time_zone: Patch::Keep,
+        parent: Patch::Keep,
+        capacity_mw: Patch::Keep,
+        capacity_valid_from: None,
+    };
+    notification::ensure_user(&elsewhere, "ada").await.unwrap();
+    for what in ["save", "send", "upsert"] {
+        let write = async |db: &Database| match what {
+            "save" => {
+                let saved = domain::forecast::save(db, "viewer", &save, now)
+                    .await
+                    .unwrap();
+                (saved.run_ids[0], saved.receipt)
+            }
+            "send" => {
+                let sent = notification::send(db, "viewer", &send, now).await.unwrap();
+                (sent.notification_id, sent.receipt)
+            }
+            _ => {
+                let receipt = unit::upsert(db, std::slice::from_ref(&rename))
+                    .await
+                    .unwrap();
+                (0, receipt)
+            }
+        };
+        let (first, _) = write(&elsewhere).await;
+        let (again, receipt) = write(log.database()).await;
+        assert_eq!(again, first, "{what}");
+        let told = log.acknowledge(receipt).await.unwrap().number;
+        let written = count(log.database(), "SELECT max(position) FROM change").await;
+        let unnumbered = count(
+            log.database(),
+            "SELECT count(*) FROM change WHERE position IS NULL",
+        )
+        .await;
+        assert_eq!(unnumbered, 0, "{what}");
+        assert_eq!(told, u64::try_from(written).unwrap(), "{what}");
+    }
+    let unit = log.forecasts().unit("plant:1".parse().unwrap()).await;
+    assert_eq!(unit.unwrap().unwrap().name, "Renamed");
+    stop.cancel();
+    while let Some(worker) = workers.join_next().await {
+        worker.unwrap();
+    }
+}
+
 /// With a snapshot held open, nothing that a tick leaves behind can be cleaned
 /// away; ticks must not grow slower for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -507,6 +612,7 @@ async fn sixty_seconds_under_an_open_snapshot_slow_no_tick() {
     let holder = connect(database.url()).await;
     let held = holder
         .reader()
+        .unlimited()
         .begin_with_config(Some(sea_orm::IsolationLevel::RepeatableRead), None)
         .await
         .unwrap();

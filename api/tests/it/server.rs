@@ -122,6 +122,7 @@ pub(crate) async fn connect(url: &str) -> Database {
         url: url.to_owned(),
         max_connections: 24,
         acquire_timeout: Duration::from_secs(30),
+        statement_timeout: Duration::from_secs(20),
         create_if_missing: false,
     })
     .await

@@ -150,6 +150,14 @@ async fn an_event_of_what_is_gone_is_told_with_its_error(kind: Kind) {
     let mut socket = client.subscribe(query, json!({ "after": start })).await;
     let payload = soon("an event", socket.next()).await.unwrap();
     assert_eq!(code(&payload), "NOT_FOUND");
+    assert_eq!(
+        payload["data"],
+        json!({ "forecastChanged": { "operation": "INSERT", "unit": null } })
+    );
+    assert_eq!(
+        payload["errors"][0]["path"],
+        json!(["forecastChanged", "unit"])
+    );
     assert_eq!(payload["extensions"]["position"], json!(saved));
     // The stream goes on, to what ends it.
     loop {

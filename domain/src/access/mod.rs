@@ -51,7 +51,7 @@ pub struct NewApiKey {
 /// Why keys could not be read or written.
 #[derive(Debug, Clone, Error)]
 pub enum AccessError {
-    #[error("{} of the given values are not acceptable", .0.len())]
+    #[error("{}; nothing was written", Violation::summary(.0))]
     Invalid(Vec<Violation>),
     #[error("there is no API key {0}")]
     UnknownKey(i64),

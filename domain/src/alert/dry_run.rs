@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, Value};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, Value};
 use time::{Date, Duration, OffsetDateTime};
 
 use super::AlertError;
@@ -19,7 +19,7 @@ use super::store::root_of;
 use super::team::{Team, read_capacities, teams};
 use super::versions::{Judged, Versions};
 use crate::Violation;
-use crate::database::{Database, json_list, numbers, sql};
+use crate::database::{Database, Transaction, json_list, numbers, sql};
 use crate::forecast::{Day, Version, decode_version};
 
 /// What a rule would have fired.
@@ -59,33 +59,52 @@ struct Received {
     received_at: OffsetDateTime,
 }
 
-/// Replays what was received after `since`, up to `until`. Whether the rule is
-/// enabled or muted, and its throttle, make no difference.
+/// Replays what was received after `since`, up to `until` or, if that is absent or
+/// later, up to now. Whether the rule is enabled or muted, and its throttle, make no
+/// difference.
 pub async fn dry_run(
     db: &Database,
     definition: &Definition,
     since: OffsetDateTime,
-    until: OffsetDateTime,
+    until: Option<OffsetDateTime>,
+    now: OffsetDateTime,
 ) -> Result<DryRun, AlertError> {
-    definition.check()?;
-    if until <= since || until - since > LONGEST {
-        return Err(AlertError::Invalid(vec![Violation::new(
-            "until",
-            format!(
-                "a span of at most {} days that ends after it begins",
-                LONGEST.whole_days()
-            ),
-        )]));
+    let mut faults = definition.faults();
+    faults.extend(fault_of_span(since, until, now));
+    if !faults.is_empty() {
+        return Err(AlertError::Unanswerable(faults));
     }
+    let until = until.unwrap_or(now).min(now);
     let snapshot = db.snapshot().await?;
     let read = read(&snapshot, definition, since, until).await;
-    snapshot.rollback().await?;
+    snapshot.rollback().await;
     let (team, received) = read?;
     replay(definition, &team, received, since, until).await
 }
 
+/// What is wrong with a span, if anything is: of what was given.
+fn fault_of_span(
+    since: OffsetDateTime,
+    until: Option<OffsetDateTime>,
+    now: OffsetDateTime,
+) -> Option<Violation> {
+    let days = LONGEST.whole_days();
+    if since >= now {
+        return Some(Violation::new("since", "expected a time before now"));
+    }
+    let (end, name) = match until {
+        Some(until) if until <= since => {
+            return Some(Violation::new("until", "expected a time after `since`"));
+        }
+        Some(until) if until < now => (until, "`until`"),
+        Some(_) | None => (now, "now"),
+    };
+    let message = format!("expected a time at most {days} days before {name}");
+    (end - since > LONGEST).then(|| Violation::new("since", message))
+}
+
 async fn read(
-    db: &DatabaseTransaction,
+    db: &Transaction,
     definition: &Definition,
     since: OffsetDateTime,
     until: OffsetDateTime,
@@ -112,7 +131,7 @@ async fn read(
 
 /// The versions of some days that had been received by then, in the order they came.
 async fn versions(
-    db: &DatabaseTransaction,
+    db: &Transaction,
     team: &Team,
     first: Day,
     last: Day,

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr};
 use time::{Duration, OffsetDateTime};
 
 use super::AlertError;
@@ -15,7 +15,7 @@ use super::store::{self, Cursor, Stored};
 use super::team::{Root, Team, read_capacities, teams};
 use super::versions::Judged;
 use crate::change::{self, Change, ForecastChange, Operation, Position, Receipt, Subject};
-use crate::database::{Database, sql};
+use crate::database::{Database, Transaction, sql};
 use crate::notification::{self, NotificationError};
 
 /// How often what goes by the clock is looked at.
@@ -132,11 +132,11 @@ impl Evaluator {
                         Ok(stepped)
                     }
                     Ok(None) => {
-                        txn.rollback().await?;
+                        txn.rollback().await;
                         Ok(Stepped::nothing(true))
                     }
                     Err(error) => {
-                        txn.rollback().await?;
+                        txn.rollback().await;
                         Err(error.into())
                     }
                 }
@@ -145,7 +145,7 @@ impl Evaluator {
     }
 
     /// Reads and works out, all from one state of the database.
-    async fn look(&self, db: &DatabaseTransaction, now: OffsetDateTime) -> Result<Look, DbErr> {
+    async fn look(&self, db: &Transaction, now: OffsetDateTime) -> Result<Look, DbErr> {
         let read = store::cursor(db).await?;
         // A clock that was set back must not stop it.
         let is_due = (now - read.checked_at).abs() >= CHECK;
@@ -280,6 +280,7 @@ impl<'a> Feed<'a> {
             Subject::Unit(_)
             | Subject::Provider(_)
             | Subject::Notification(_)
+            | Subject::Other(_)
             | Subject::Everything => None,
         });
         Self {
@@ -317,7 +318,7 @@ struct Asked<'a> {
 /// Asks the rules, if the feed or the clock concerns any; returns those that fire
 /// or have something new to remember.
 async fn evaluate(
-    db: &DatabaseTransaction,
+    db: &Transaction,
     asked: Asked<'_>,
     teams: &mut HashMap<Root, Team>,
     now: OffsetDateTime,
@@ -398,7 +399,7 @@ async fn evaluate(
 }
 
 async fn ask(
-    db: &DatabaseTransaction,
+    db: &Transaction,
     jobs: Vec<Job>,
     teams: &mut HashMap<Root, Team>,
     judged: &Judged,
@@ -461,7 +462,7 @@ async fn ask(
 
 /// Whether no other replica is evaluating: it would be work for nothing. It holds
 /// until the transaction ends.
-async fn is_our_turn(db: &DatabaseTransaction) -> Result<bool, DbErr> {
+async fn is_our_turn(db: &Transaction) -> Result<bool, DbErr> {
     if db.get_database_backend() != DbBackend::Postgres {
         return Ok(true);
     }
@@ -477,7 +478,7 @@ async fn is_our_turn(db: &DatabaseTransaction) -> Result<bool, DbErr> {
 
 /// `None` where it was worked out from what no longer holds.
 async fn write(
-    txn: &DatabaseTransaction,
+    txn: &Transaction,
     work: &Work,
     now: OffsetDateTime,
 ) -> Result<Option<Stepped>, DbErr> {

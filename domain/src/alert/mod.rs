@@ -44,8 +44,11 @@ use crate::notification::NotificationError;
 /// Why alert rules could not be read, written or evaluated.
 #[derive(Debug, Error)]
 pub enum AlertError {
-    #[error("{} of the given values are not acceptable; nothing was written", .0.len())]
+    #[error("{}; nothing was written", Violation::summary(.0))]
     Invalid(Vec<Violation>),
+    /// What was asked has no answer. Nobody meant to write anything.
+    #[error("{}", Violation::summary(.0))]
+    Unanswerable(Vec<Violation>),
     #[error("there is no {what}")]
     Unknown {
         /// Such as `unit plant:1`.

@@ -132,7 +132,7 @@ const LONGEST_INTERVAL: Duration = Duration::days(366);
 
 impl Definition {
     /// Every bad value of it. That what it names exists is for who writes it to see.
-    pub(super) fn check(&self) -> Result<(), AlertError> {
+    pub(super) fn faults(&self) -> Vec<Violation> {
         let mut violations = Vec::new();
         let mut wrong = |path: &str, message: String| {
             violations.push(Violation::new(path, message));
@@ -165,11 +165,16 @@ impl Definition {
                 "an interval of 1 second to a year".into(),
             );
         }
-        if violations.is_empty() {
-            return Ok(());
-        }
         violations.truncate(Violation::MOST);
-        Err(AlertError::Invalid(violations))
+        violations
+    }
+
+    /// An error of a write if anything is wrong.
+    pub(super) fn check(&self) -> Result<(), AlertError> {
+        match self.faults() {
+            faults if faults.is_empty() => Ok(()),
+            faults => Err(AlertError::Invalid(faults)),
+        }
     }
 }
 

@@ -2,9 +2,7 @@
 
 use std::collections::HashSet;
 
-use sea_orm::{
-    ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, FromQueryResult, QueryResult, Value,
-};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, FromQueryResult, QueryResult, Value};
 use time::{Duration, OffsetDateTime};
 
 use super::AlertError;
@@ -12,11 +10,13 @@ use super::firing::Firing;
 use super::rule::{Condition, Definition, Rule, State};
 use super::team::Root;
 use crate::change::{Epoch, Position, read_head};
-use crate::database::{Database, instant, instant_or_null, json_list, numbers, sql};
+use crate::database::{
+    Database, Transaction, again, instant, instant_or_null, json_list, numbers, sql,
+};
 use crate::forecast::Resolution;
 use crate::notification::{Target, require_keys};
 use crate::unit::UnitKey;
-use crate::{provider, unit};
+use crate::{json, provider, quote, unit};
 
 /// Rules that one user may have.
 const MOST: i64 = 500;
@@ -74,31 +74,29 @@ impl TryFrom<Row> for Stored {
         let id = row.id;
         let malformed =
             |error: &dyn std::fmt::Display| DbErr::Type(format!("alert rule {id}: {error}"));
-        let json = |error: serde_json::Error| malformed(&error);
         let unit = row
             .unit_type
             .parse()
             .and_then(|unit_type| UnitKey::new(unit_type, row.unit_number))
             .map_err(|error| malformed(&error))?;
         let resolution: Resolution = row.resolution.parse().map_err(|error| malformed(&error))?;
-        let condition: Condition = serde_json::from_str(&row.parameters).map_err(json)?;
+        let condition: Condition =
+            serde_json::from_str(&row.parameters).map_err(|error| malformed(&error))?;
         let definition = Definition {
             name: row.name,
             unit,
             provider: row.provider.parse().map_err(|error| malformed(&error))?,
             resolution,
             condition,
-            to: serde_json::from_str(&row.recipients).map_err(json)?,
-            channels: serde_json::from_str(&row.channels).map_err(json)?,
+            to: serde_json::from_str(&row.recipients).map_err(|error| malformed(&error))?,
+            channels: serde_json::from_str(&row.channels).map_err(|error| malformed(&error))?,
             severity: row.severity.parse().map_err(|error| malformed(&error))?,
             throttle: row.throttle_seconds.map(Duration::seconds),
             muted_until: row.muted_until,
             enabled: row.enabled,
         };
-        let state = match row.state {
-            Some(state) => serde_json::from_str(&state).map_err(json)?,
-            None => State::default(),
-        };
+        let what = format_args!("the memory of alert rule {id}");
+        let state = row.state.and_then(|state| json::stored(&state, what));
         Ok(Self {
             rule: Rule {
                 id,
@@ -114,7 +112,7 @@ impl TryFrom<Row> for Stored {
                 provider_id: row.provider_id,
                 resolution,
             },
-            state,
+            state: state.unwrap_or_default(),
             since: position(row.since_epoch, row.since_position),
         })
     }
@@ -131,53 +129,75 @@ async fn select(
     db: &impl ConnectionTrait,
     condition: &str,
     values: impl IntoIterator<Item = Value>,
-) -> Result<Vec<Stored>, DbErr> {
+) -> Result<Vec<Row>, DbErr> {
     let statement = sql(
         db,
         format!("{SELECT} WHERE {KNOWN} AND {condition}"),
         values,
     );
-    Row::find_by_statement(statement)
-        .all(db)
-        .await?
-        .into_iter()
-        .map(Stored::try_from)
-        .collect()
+    Row::find_by_statement(statement).all(db).await
+}
+
+/// Without those that cannot be read: one must not keep the others from firing,
+/// or from being listed.
+fn readable(rows: Vec<Row>) -> impl Iterator<Item = Stored> {
+    rows.into_iter().filter_map(|row| {
+        let stored = Stored::try_from(row);
+        if let Err(error) = &stored {
+            tracing::warn!(
+                error = error as &dyn std::error::Error,
+                "an alert rule is passed over: it cannot be read"
+            );
+        }
+        stored.ok()
+    })
 }
 
 /// The rule of a number.
 pub async fn rule(db: &impl ConnectionTrait, id: i64) -> Result<Option<Rule>, DbErr> {
     let found = select(db, "r.id = $1", [id.into()]).await?;
-    Ok(found.into_iter().next().map(|stored| stored.rule))
+    Ok(readable(found).next().map(|stored| stored.rule))
 }
 
 /// Up to `limit` rules by number, of one user or of all, after or before one.
 pub async fn rules(
     db: &impl ConnectionTrait,
     owner: Option<&str>,
-    after: Option<i64>,
-    before: Option<i64>,
+    mut after: Option<i64>,
+    mut before: Option<i64>,
     limit: u64,
     from_end: bool,
 ) -> Result<Vec<Rule>, DbErr> {
     let order = if from_end { "DESC" } else { "ASC" };
-    let mut found = select(
-        db,
-        &format!(
-            "($1 IS NULL OR a.key = $1) AND ($2 IS NULL OR r.id > $2) AND ($3 IS NULL OR r.id < $3) \
-             ORDER BY r.id {order} LIMIT {limit}"
-        ),
-        [
-            owner.map(str::to_owned).into(),
-            after.into(),
-            before.into(),
-        ],
-    )
-    .await?;
+    let mut found = Vec::new();
+    loop {
+        let wanted = limit - found.len() as u64;
+        let rows = select(
+            db,
+            &format!(
+                "($1 IS NULL OR a.key = $1) AND ($2 IS NULL OR r.id > $2) AND ($3 IS NULL OR r.id < $3) \
+                 ORDER BY r.id {order} LIMIT {wanted}"
+            ),
+            [
+                owner.map(str::to_owned).into(),
+                after.into(),
+                before.into(),
+            ],
+        )
+        .await?;
+        let last = rows.last().map(|row| row.id);
+        let is_end = (rows.len() as u64) < wanted;
+        found.extend(readable(rows).map(|stored| stored.rule));
+        // More only where some could not be read: a short page would end the list.
+        if is_end || found.len() as u64 == limit {
+            break;
+        }
+        *if from_end { &mut before } else { &mut after } = last;
+    }
     if from_end {
         found.reverse();
     }
-    Ok(found.into_iter().map(|stored| stored.rule).collect())
+    Ok(found)
 }
 
 /// Rules on forecasts of units that some series belong to, or of what stands
@@ -197,12 +217,14 @@ pub(super) async fn touched(
              SELECT id FROM above) \
          AND r.provider_id IN (SELECT provider_id FROM series WHERE id IN {list})"
     );
-    select(db, &condition, [json_list(&series)]).await
+    let rows = select(db, &condition, [json_list(&series)]).await?;
+    Ok(readable(rows).collect())
 }
 
 /// Rules that go by the clock.
 pub(super) async fn timed(db: &impl ConnectionTrait) -> Result<Vec<Stored>, DbErr> {
-    select(db, "r.kind IN ('LATE', 'THRESHOLD')", []).await
+    let rows = select(db, "r.kind IN ('LATE', 'THRESHOLD')", []).await?;
+    Ok(readable(rows).collect())
 }
 
 /// Where evaluation stands, for all replicas.
@@ -238,7 +260,7 @@ pub(super) async fn cursor(db: &impl ConnectionTrait) -> Result<Cursor, DbErr> {
 /// Moves the cursor, unless somebody has written it or a rule since it was read:
 /// then nothing may be written that was worked out from it.
 pub(super) async fn advance(
-    txn: &DatabaseTransaction,
+    txn: &Transaction,
     read: &Cursor,
     to: Position,
     checked_at: OffsetDateTime,
@@ -261,7 +283,7 @@ pub(super) async fn advance(
 
 /// Keeps what a rule remembers, and that it fired if it told somebody.
 pub(super) async fn remember(
-    txn: &DatabaseTransaction,
+    txn: &Transaction,
     rule_id: i64,
     state: &State,
     told: Option<(&Firing, OffsetDateTime)>,
@@ -295,36 +317,39 @@ pub async fn create(
     now: OffsetDateTime,
 ) -> Result<Rule, AlertError> {
     definition.check()?;
-    let txn = db.begin().await?;
-    match insert(&txn, owner, definition, now).await {
-        Ok(rule) => {
-            txn.commit().await?;
-            Ok(rule)
+    again(|| async {
+        let txn = db.begin().await?;
+        match insert(&txn, owner, definition, now).await {
+            Ok(rule) => {
+                txn.commit().await?;
+                Ok(rule)
+            }
+            Err(error) => {
+                txn.rollback().await;
+                Err(error)
+            }
         }
-        Err(error) => {
-            txn.rollback().await?;
-            Err(error)
-        }
-    }
+    })
+    .await
 }
 
-/// Gives a rule another definition. It forgets what it remembers if it is about
-/// something else now.
-pub async fn update(
+/// Gives a rule the definition that `revise` makes of the present one. Nobody
+/// else changes the rule meanwhile, so that what `revise` keeps is not out of
+/// date. The rule forgets what it remembers if it is about something else now.
+pub async fn update<E: From<AlertError>>(
     db: &Database,
     id: i64,
-    definition: &Definition,
+    revise: impl FnOnce(&Rule) -> Result<Definition, E> + Send,
     now: OffsetDateTime,
-) -> Result<Rule, AlertError> {
-    definition.check()?;
-    let txn = db.begin().await?;
-    match rewrite(&txn, id, definition, now).await {
+) -> Result<Rule, E> {
+    let txn = db.begin().await.map_err(AlertError::from)?;
+    match rewrite(&txn, id, revise, now).await {
         Ok(rule) => {
-            txn.commit().await?;
+            txn.commit().await.map_err(AlertError::from)?;
             Ok(rule)
         }
         Err(error) => {
-            txn.rollback().await?;
+            txn.rollback().await;
             Err(error)
         }
     }
@@ -337,25 +362,30 @@ pub async fn mute(
     until: Option<OffsetDateTime>,
     now: OffsetDateTime,
 ) -> Result<Rule, AlertError> {
-    let mut found = rule(db.writer(), id)
-        .await?
-        .ok_or_else(|| unknown_rule(id))?;
-    found.definition.muted_until = until;
-    update(db, id, &found.definition, now).await
+    let mute = |rule: &Rule| {
+        Ok(Definition {
+            muted_until: until,
+            ..rule.definition.clone()
+        })
+    };
+    update(db, id, mute, now).await
 }
 
 /// Removes a rule. What it told stays.
 pub async fn delete(db: &Database, id: i64) -> Result<(), AlertError> {
-    let txn = db.begin().await?;
-    supersede(&txn).await?;
-    let statement = sql(&txn, "DELETE FROM alert_rule WHERE id = $1", [id.into()]);
-    let gone = txn.execute_raw(statement).await?.rows_affected();
-    if gone == 0 {
-        txn.rollback().await?;
-        return Err(unknown_rule(id));
-    }
-    txn.commit().await?;
-    Ok(())
+    again(|| async {
+        let txn = db.begin().await?;
+        supersede(&txn).await?;
+        let statement = sql(&txn, "DELETE FROM alert_rule WHERE id = $1", [id.into()]);
+        let gone = txn.execute_raw(statement).await?.rows_affected();
+        if gone == 0 {
+            txn.rollback().await;
+            return Err(unknown_rule(id));
+        }
+        txn.commit().await?;
+        Ok(())
+    })
+    .await
 }
 
 fn unknown_rule(id: i64) -> AlertError {
@@ -365,7 +395,7 @@ fn unknown_rule(id: i64) -> AlertError {
 /// What is being worked out from the rules as they were counts for nothing from
 /// here on. A cursor of another history is put at the head: what comes after a
 /// rule is made is looked at.
-async fn supersede(txn: &DatabaseTransaction) -> Result<(), DbErr> {
+async fn supersede(txn: &Transaction) -> Result<(), DbErr> {
     txn.execute_raw(sql(
         txn,
         "UPDATE alert_cursor SET version = version + 1, epoch = t.epoch, \
@@ -378,7 +408,7 @@ async fn supersede(txn: &DatabaseTransaction) -> Result<(), DbErr> {
 }
 
 async fn insert(
-    txn: &DatabaseTransaction,
+    txn: &Transaction,
     owner: &str,
     definition: &Definition,
     now: OffsetDateTime,
@@ -392,7 +422,7 @@ async fn insert(
             [owner.into()],
         ))
         .await?
-        .ok_or_else(|| AlertError::unknown(format!("user {owner:?}"), "owner"))?;
+        .ok_or_else(|| AlertError::unknown(format!("user {}", quote(owner)), "owner"))?;
     let rules: i64 = row.try_get("", "rules")?;
     if rules >= MOST {
         return Err(AlertError::Full(format!(
@@ -420,14 +450,28 @@ async fn insert(
     written(txn, &row).await
 }
 
-async fn rewrite(
-    txn: &DatabaseTransaction,
+async fn rewrite<E: From<AlertError>>(
+    txn: &Transaction,
     id: i64,
+    revise: impl FnOnce(&Rule) -> Result<Definition, E> + Send,
+    now: OffsetDateTime,
+) -> Result<Rule, E> {
+    // It locks the cursor: whoever else writes a rule waits, and reads it after.
+    supersede(txn).await.map_err(AlertError::from)?;
+    let old = rule(txn, id).await.map_err(AlertError::from)?;
+    let old = old.ok_or_else(|| unknown_rule(id))?;
+    let definition = revise(&old)?;
+    definition.check()?;
+    Ok(overwrite(txn, &old, &definition, now).await?)
+}
+
+async fn overwrite(
+    txn: &Transaction,
+    old: &Rule,
     definition: &Definition,
     now: OffsetDateTime,
 ) -> Result<Rule, AlertError> {
-    supersede(txn).await?;
-    let old = rule(txn, id).await?.ok_or_else(|| unknown_rule(id))?;
+    let id = old.id;
     let mut values: Vec<Value> = vec![id.into()];
     values.extend(columns(txn, &old.owner, definition, now).await?);
     let row = txn
@@ -459,7 +503,7 @@ async fn rewrite(
     written(txn, &row).await
 }
 
-async fn written(txn: &DatabaseTransaction, row: &QueryResult) -> Result<Rule, AlertError> {
+async fn written(txn: &Transaction, row: &QueryResult) -> Result<Rule, AlertError> {
     let id: i64 = row.try_get("", "id")?;
     rule(txn, id).await?.ok_or_else(|| unknown_rule(id))
 }
@@ -467,7 +511,7 @@ async fn written(txn: &DatabaseTransaction, row: &QueryResult) -> Result<Rule, A
 /// What a definition is written as, from `name` to `updated_at`. What it names
 /// must exist.
 async fn columns(
-    txn: &DatabaseTransaction,
+    txn: &Transaction,
     owner: &str,
     definition: &Definition,
     now: OffsetDateTime,
@@ -482,7 +526,7 @@ async fn columns(
     };
     require_keys(txn, "user_account", "user", &to.users, "to.users").await?;
     require_keys(txn, "user_group", "group", &to.groups, "to.groups").await?;
-    let json =
+    let written =
         |value: serde_json::Result<String>| value.map_err(|error| DbErr::Json(error.to_string()));
     let backend = txn.get_database_backend();
     Ok(vec![
@@ -491,8 +535,8 @@ async fn columns(
         root.provider_id.into(),
         root.resolution.as_str().into(),
         definition.condition.kind().into(),
-        json(serde_json::to_string(&definition.condition))?.into(),
-        json(serde_json::to_string(&to))?.into(),
+        written(serde_json::to_string(&definition.condition))?.into(),
+        written(serde_json::to_string(&to))?.into(),
         json_list(&definition.channels),
         definition.severity.as_str().into(),
         definition.throttle.map(Duration::whole_seconds).into(),
@@ -527,7 +571,7 @@ pub(super) async fn root_of(
 /// is unread there: others who send meanwhile wait their turn, and none of them
 /// for each other.
 pub(super) async fn lock_recipients<'a>(
-    txn: &DatabaseTransaction,
+    txn: &Transaction,
     targets: impl Iterator<Item = &'a Target>,
 ) -> Result<(), DbErr> {
     let backend = txn.get_database_backend();

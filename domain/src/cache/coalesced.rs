@@ -1,12 +1,13 @@
 //! A bounded cache whose loads are shared and whose entries obey the clock.
 
-use std::collections::HashMap;
 use std::fmt::Debug;
 use std::future::Future;
 use std::hash::{BuildHasher, Hash};
-use std::sync::Arc;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -14,6 +15,7 @@ use rustc_hash::{FxBuildHasher, FxHashMap};
 use sea_orm::DbErr;
 use thiserror::Error;
 use tokio::sync::watch;
+use tokio::task::yield_now;
 
 use super::clock::EpochClock;
 use super::{Clock, Stamp, Tag};
@@ -62,6 +64,8 @@ pub struct CacheSettings {
 pub struct CacheMetrics {
     /// Keys answered from memory.
     pub hits: CacheCounter,
+    /// Reads that loaded keys, each any number of them.
+    pub loads: CacheCounter,
     /// Keys that were loaded.
     pub misses: CacheCounter,
     /// Keys that joined a load under way.
@@ -81,6 +85,7 @@ pub type CacheCounter = Family<[(&'static str, &'static str); 1], Counter>;
 #[derive(Debug)]
 struct Counters {
     hits: Counter,
+    loads: Counter,
     misses: Counter,
     joined: Counter,
     invalid: Counter,
@@ -93,6 +98,7 @@ impl Counters {
         let counter = |family: &CacheCounter| family.get_or_create_owned(&[("cache", cache)]);
         Self {
             hits: counter(&metrics.hits),
+            loads: counter(&metrics.loads),
             misses: counter(&metrics.misses),
             joined: counter(&metrics.joined),
             invalid: counter(&metrics.invalid),
@@ -126,9 +132,10 @@ struct Entry<V> {
     value: V,
 }
 
-/// A read under way, for one or more keys.
+/// A read that is under way, or soon is, for one or more keys.
 struct Flight<V> {
-    stamp: Stamp,
+    /// Absent until it departs.
+    stamp: OnceLock<Stamp>,
     landed: watch::Receiver<Option<Landing<V>>>,
 }
 
@@ -149,6 +156,56 @@ impl<V> Clone for Seat<V> {
     }
 }
 
+/// A flight that has not departed, which takes whoever comes meanwhile.
+struct Boarding<L: Load> {
+    flight: Arc<Flight<L::Value>>,
+    landed: watch::Sender<Option<Landing<L::Value>>>,
+    keys: Vec<L::Key>,
+    /// Whether a task was begun for it, beyond those that fly already.
+    is_called: bool,
+}
+
+impl<L: Load> Boarding<L> {
+    fn new() -> Self {
+        let (landed, receiver) = watch::channel(None);
+        Self {
+            flight: Arc::new(Flight {
+                stamp: OnceLock::new(),
+                landed: receiver,
+            }),
+            landed,
+            keys: Vec::new(),
+            is_called: false,
+        }
+    }
+
+    /// A seat for a key that no other flight has.
+    fn seat(&mut self, key: &L::Key) -> Seat<L::Value> {
+        self.keys.push(key.clone());
+        Seat {
+            flight: Arc::clone(&self.flight),
+            index: self.keys.len() - 1,
+        }
+    }
+}
+
+/// All flights of a cache.
+struct Board<L: Load> {
+    seats: FxHashMap<L::Key, Seat<L::Value>>,
+    gate: Option<Boarding<L>>,
+    /// Tasks that fly what is at the gate, one flight after the other.
+    flying: usize,
+}
+
+/// Loads from the gate that run at once. Keys that are missed meanwhile wait and
+/// are loaded together.
+const MOST_FLYING: usize = 4;
+/// With this many keys at the gate a load departs although as many run already.
+const FULL: usize = 1024;
+/// A read that misses more keys than this has a load of its own, so that it delays
+/// no other read.
+const CHARTER: usize = 256;
+
 /// What memory has of a key.
 enum Look<V> {
     Valid(Loaded<V>),
@@ -165,7 +222,7 @@ struct Inner<L: Load> {
     load: L,
     clock: Arc<Clock>,
     entries: moka::sync::Cache<L::Key, Entry<L::Value>, FxBuildHasher>,
-    flights: Mutex<FxHashMap<L::Key, Seat<L::Value>>>,
+    board: Mutex<Board<L>>,
     metrics: Counters,
     /// The mistake of remembering the position after the read's snapshot.
     #[cfg(test)]
@@ -214,7 +271,11 @@ impl<L: Load> Cache<L> {
                 load,
                 clock,
                 entries,
-                flights: Mutex::default(),
+                board: Mutex::new(Board {
+                    seats: FxHashMap::default(),
+                    gate: None,
+                    flying: 0,
+                }),
                 metrics,
                 #[cfg(test)]
                 stamps_inside_snapshot: false.into(),
@@ -255,8 +316,8 @@ impl<L: Load> Cache<L> {
     }
 
     /// The values of `keys` in their order, and the position that all of them
-    /// include at least. What is missing is loaded by one read; who asks for
-    /// the same meanwhile waits for that read, if it may.
+    /// include at least. What is missing is loaded together, with what others miss;
+    /// who asks for the same meanwhile waits for that read, if it may.
     pub async fn get_many(&self, keys: &[L::Key]) -> Result<(Vec<L::Value>, Position), LoadError> {
         // The answer is made of entries of different ages. When the last of them
         // is there the first may be out of date; they are looked at again. A key
@@ -319,12 +380,12 @@ async fn land<V: Clone>(seat: Seat<V>) -> Result<Loaded<V>, LoadError> {
         .await
         .map_err(|_| LoadError::Aborted)?;
     match landing.as_ref() {
-        Some(Ok(values)) => match values.get(seat.index) {
-            Some(value) => Ok(Loaded {
+        Some(Ok(values)) => match (values.get(seat.index), seat.flight.stamp.get()) {
+            (Some(value), Some(stamp)) => Ok(Loaded {
                 value: value.clone(),
-                position: seat.flight.stamp.position(),
+                position: stamp.position(),
             }),
-            None => Err(LoadError::Aborted),
+            _ => Err(LoadError::Aborted),
         },
         Some(Err(error)) => Err(error.clone()),
         None => Err(LoadError::Aborted),
@@ -373,7 +434,14 @@ impl<L: Load> Inner<L> {
             .hits
             .inc_by((keys.len() - missing.len()) as u64);
         if !missing.is_empty() {
-            let seats = self.board(missing.iter().map(|i| &keys[*i]));
+            let missed: Vec<&L::Key> = missing.iter().map(|i| &keys[*i]).collect();
+            let seats = self.board(&missed);
+            if seats.iter().any(|seat| seat.flight.stamp.get().is_none()) {
+                // A task may begin many reads, as the fields of a list. All of them
+                // reach the gate before the task runs again.
+                yield_now().await;
+                self.call();
+            }
             for (i, seat) in missing.iter().zip(seats) {
                 values[*i] = Some(land(seat).await?);
             }
@@ -381,71 +449,102 @@ impl<L: Load> Inner<L> {
         Ok(values.into_iter().flatten().collect())
     }
 
-    /// A seat for each key, in a flight that may answer who asks now: one under
-    /// way that includes the last change of the key, or a new one.
-    fn board<'a>(self: &Arc<Self>, keys: impl Iterator<Item = &'a L::Key>) -> Vec<Seat<L::Value>> {
-        let mut flights = self.flights.lock();
-        let stamp = self.clock.stamp();
-        let (sender, landed) = watch::channel(None);
-        let flight = Arc::new(Flight { stamp, landed });
-        let mut own: HashMap<L::Key, usize> = HashMap::new();
-        let mut order = Vec::new();
-        let mut seats = Vec::new();
-        for key in keys {
-            let seat = if let Some(index) = own.get(key) {
-                Seat {
-                    flight: Arc::clone(&flight),
-                    index: *index,
-                }
-            } else if let Some(seat) = flights
-                .get(key)
-                .filter(|seat| self.clock.includes(L::tag(key), &seat.flight.stamp))
-            {
+    /// A seat for each key, in a flight that may answer who asks now: one that has
+    /// not departed, one under way that includes the last change of the key, or a
+    /// new one.
+    fn board(self: &Arc<Self>, keys: &[&L::Key]) -> Vec<Seat<L::Value>> {
+        let mut board = self.board.lock();
+        let Board { seats, gate, .. } = &mut *board;
+        let mut charter = (keys.len() > CHARTER).then(Boarding::new);
+        let boarded = keys.iter().map(|key| {
+            let joined = seats.get(*key).filter(|seat| {
+                let stamp = seat.flight.stamp.get();
+                // What departs later includes what has changed by now.
+                stamp.is_none_or(|stamp| self.clock.includes(L::tag(key), stamp))
+            });
+            if let Some(seat) = joined {
                 self.metrics.joined.inc();
-                seat.clone()
-            } else {
-                self.metrics.misses.inc();
-                let seat = Seat {
-                    flight: Arc::clone(&flight),
-                    index: order.len(),
-                };
-                own.insert(key.clone(), order.len());
-                order.push(key.clone());
-                flights.insert(key.clone(), seat.clone());
-                seat
+                return seat.clone();
+            }
+            self.metrics.misses.inc();
+            let boarding = match &mut charter {
+                Some(charter) => charter,
+                None => gate.get_or_insert_with(Boarding::new),
             };
-            seats.push(seat);
-        }
-        drop(flights);
-        if !order.is_empty() {
+            let seat = boarding.seat(key);
+            seats.insert((*key).clone(), seat.clone());
+            seat
+        });
+        let boarded = boarded.collect();
+        let charter = charter.filter(|charter| !charter.keys.is_empty());
+        if let Some(charter) = charter {
+            self.depart(&charter);
             let inner = Arc::clone(self);
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "a load outlives the request that began it: others wait for it"
-            )]
-            tokio::spawn(async move { inner.fly(order, &flight, &sender).await });
+            fly_off(async move { inner.fly(charter).await });
         }
-        seats
+        boarded
     }
 
-    async fn fly(
-        &self,
-        keys: Vec<L::Key>,
-        flight: &Arc<Flight<L::Value>>,
-        landed: &watch::Sender<Option<Landing<L::Value>>>,
-    ) {
-        // A load that panics must not leave its keys waiting for ever.
-        let on_board = ClearFlight {
-            inner: self,
-            keys: &keys,
+    /// Lets what is at the gate depart, unless that is left to those that fly.
+    fn call(self: &Arc<Self>) {
+        let mut board = self.board.lock();
+        let may_fly = board.flying < MOST_FLYING;
+        if let Some(gate) = &mut board.gate
+            && !gate.is_called
+            && (may_fly || gate.keys.len() >= FULL)
+        {
+            gate.is_called = true;
+            board.flying += 1;
+            let inner = Arc::clone(self);
+            fly_off(async move { inner.fly_from_gate().await });
+        }
+    }
+
+    /// Flies what is at the gate, until nobody is there.
+    async fn fly_from_gate(&self) {
+        while let Some(boarding) = self.next_from_gate() {
+            self.fly(boarding).await;
+        }
+    }
+
+    fn next_from_gate(&self) -> Option<Boarding<L>> {
+        let mut board = self.board.lock();
+        match board.gate.take() {
+            Some(boarding) => {
+                self.depart(&boarding);
+                Some(boarding)
+            }
+            None => {
+                board.flying -= 1;
+                None
+            }
+        }
+    }
+
+    /// Remembers the position that the read is going to include. The board is
+    /// locked: from here on nobody boards who knows of a later one.
+    fn depart(&self, boarding: &Boarding<L>) {
+        // It departs once.
+        drop(boarding.flight.stamp.set(self.clock.stamp()));
+    }
+
+    async fn fly(&self, boarding: Boarding<L>) {
+        let Boarding {
             flight,
+            landed,
+            keys,
+            ..
+        } = boarding;
+        self.metrics.loads.inc();
+        // A load that panics must leave neither its keys waiting for ever, nor those
+        // at the gate.
+        let loaded = AssertUnwindSafe(self.load.load(keys.clone()));
+        let loaded = match loaded.catch_unwind().await {
+            Ok(Ok(values)) if values.len() == keys.len() => Ok(Arc::new(values)),
+            Ok(Ok(_)) | Err(_) => Err(LoadError::Aborted),
+            Ok(Err(error)) => Err(LoadError::Database(Arc::new(error))),
         };
-        let loaded = match self.load.load(keys.clone()).await {
-            Ok(values) if values.len() == keys.len() => Ok(Arc::new(values)),
-            Ok(_) => Err(LoadError::Aborted),
-            Err(error) => Err(LoadError::Database(Arc::new(error))),
-        };
-        if let Ok(values) = &loaded {
+        if let (Ok(values), Some(stamp)) = (&loaded, flight.stamp.get()) {
             #[cfg(test)]
             let stamp = &if self
                 .stamps_inside_snapshot
@@ -453,17 +552,26 @@ impl<L: Load> Inner<L> {
             {
                 self.clock.stamp()
             } else {
-                flight.stamp.clone()
+                stamp.clone()
             };
-            #[cfg(not(test))]
-            let stamp = &flight.stamp;
             for (key, value) in keys.iter().zip(values.iter()) {
                 self.keep(key, value, stamp);
             }
         }
         // Before its waiters hear: one that asks again after an error begins anew.
-        drop(on_board);
+        self.clear(&keys, &flight);
         landed.send_replace(Some(loaded));
+    }
+
+    /// Takes a flight off the board.
+    fn clear(&self, keys: &[L::Key], flight: &Arc<Flight<L::Value>>) {
+        let mut board = self.board.lock();
+        for key in keys {
+            let seat = board.seats.get(key);
+            if seat.is_some_and(|seat| Arc::ptr_eq(&seat.flight, flight)) {
+                board.seats.remove(key);
+            }
+        }
     }
 
     fn keep(&self, key: &L::Key, value: &L::Value, stamp: &Stamp) {
@@ -483,25 +591,13 @@ impl<L: Load> Inner<L> {
     }
 }
 
-/// Takes a flight off the board when it has landed, or fallen.
-struct ClearFlight<'a, L: Load> {
-    inner: &'a Inner<L>,
-    keys: &'a [L::Key],
-    flight: &'a Arc<Flight<L::Value>>,
-}
-
-impl<L: Load> Drop for ClearFlight<'_, L> {
-    fn drop(&mut self) {
-        let mut flights = self.inner.flights.lock();
-        for key in self.keys {
-            if flights
-                .get(key)
-                .is_some_and(|seat| Arc::ptr_eq(&seat.flight, self.flight))
-            {
-                flights.remove(key);
-            }
-        }
-    }
+/// Runs a load in a task of its own.
+fn fly_off(flight: impl Future<Output = ()> + Send + 'static) {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a load outlives the request that began it: others wait for it"
+    )]
+    tokio::spawn(flight);
 }
 
 #[cfg(test)]

@@ -93,7 +93,7 @@ pub async fn tick(db: &Database, mode: TickMode) -> Result<Option<Tick>, DbErr> 
         TickMode::Scan => "scan",
     };
     let rows = db
-        .writer()
+        .control()
         .query_all_raw(Statement::from_sql_and_values(
             DbBackend::Postgres,
             "SELECT * FROM change_log_tick($1)",
@@ -112,13 +112,13 @@ pub async fn tick(db: &Database, mode: TickMode) -> Result<Option<Tick>, DbErr> 
 
 /// On SQLite our transactions number their own rows: only other programs leave any.
 async fn number_others(db: &Database) -> Result<Tick, DbErr> {
-    let (head, numbered) = if is_pending(db.reader()).await? {
+    let (head, numbered) = if is_pending(db.control()).await? {
         let txn = db.begin().await?;
         let numbering = number_pending(&txn).await?;
         txn.commit().await?;
         numbering
     } else {
-        (read_head(db.reader()).await?, 0)
+        (read_head(db.control()).await?, 0)
     };
     let page = LogPage {
         head,
@@ -206,7 +206,7 @@ fn decode(row: &QueryResult, position: Position) -> Result<Change, DbErr> {
             user_id: row.try_get("", "user_id")?,
             marked_at: row.try_get("", "marked_at")?,
         }),
-        (_, other) => return Err(DbErr::Type(format!("unknown entity {other}"))),
+        (_, other) => Subject::Other(other.to_owned()),
     };
     Ok(Change {
         position,

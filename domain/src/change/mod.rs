@@ -54,6 +54,9 @@ pub enum Subject {
     Provider(ProviderKey),
     Forecast(ForecastChange),
     Notification(NotificationChange),
+    /// Of an entity that this version does not know: a newer replica wrote it. It
+    /// holds a position, and is passed on by name.
+    Other(String),
     /// Of a [`Operation::Resync`], which names no row.
     Everything,
 }
@@ -104,6 +107,7 @@ mod tests {
                 user_id: Some(7),
                 marked_at: Some(datetime!(2024-05-01 10:00:00.123456 UTC)),
             }),
+            Subject::Other("ACTUAL".to_owned()),
             Subject::Everything,
         ];
         for subject in subjects {

@@ -20,7 +20,7 @@ pub struct Position {
 
 /// The text is not a position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("a position reads `epoch.number`, as the server gave it")]
+#[error("expected a position as the server gave it, for example 5f3a91c2.10482")]
 pub struct ParsePositionError;
 
 impl fmt::Display for Epoch {

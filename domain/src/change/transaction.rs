@@ -1,6 +1,7 @@
 //! Committing a write so that its position can be waited for.
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, Statement};
+use crate::database::Transaction;
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
 
 use super::{Position, number_pending};
 
@@ -11,12 +12,12 @@ pub enum Receipt {
     Numbered(Position),
     /// Its rows carry this transaction number; the next tick numbers them (PostgreSQL).
     Transaction(u64),
-    /// It changed nothing.
+    /// It changed nothing: what it asked for, another write had done before.
     Nothing,
 }
 
 /// Commits a write that was begun with [`crate::database::Database::begin`].
-pub async fn commit(txn: DatabaseTransaction) -> Result<Receipt, DbErr> {
+pub async fn commit(txn: Transaction) -> Result<Receipt, DbErr> {
     match txn.get_database_backend() {
         DbBackend::Sqlite => {
             let (head, numbered) = number_pending(&txn).await?;

@@ -20,7 +20,7 @@ pub use overlay::{DayCurve, Overlay, Source, Version};
 pub use resolution::{ParseResolutionError, Resolution};
 pub use save::{NewRun, RunValues, SaveRequest, Saved, Written, save, write};
 pub use series::SeriesKey;
-pub use store::{DayHistory, RunDay, run, written};
+pub use store::{DayHistory, RunDay, written};
 pub(crate) use store::{decode as decode_version, newest_first};
 pub use view::{DayKey, Forecasts, ForecastsSettings, View};
 
@@ -37,7 +37,7 @@ use crate::provider::ProviderKey;
 use crate::unit::UnitKey;
 
 /// One submission by a provider.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Run {
     pub id: i64,
     /// When the provider made it.
@@ -49,7 +49,7 @@ pub struct Run {
 /// Why a forecast could not be saved or read.
 #[derive(Debug, Clone, Error)]
 pub enum ForecastError {
-    #[error("{} of the given values are not acceptable; nothing was saved", .0.len())]
+    #[error("{}; nothing was saved", Violation::summary(.0))]
     Invalid(Vec<Violation>),
     #[error("there is no unit {key}")]
     UnknownUnit { key: UnitKey, path: Option<String> },
@@ -58,7 +58,7 @@ pub enum ForecastError {
         key: ProviderKey,
         path: Option<String>,
     },
-    #[error("there is no run {0}")]
+    #[error("there is no run run:{0}")]
     UnknownRun(i64),
     #[error(transparent)]
     Range(#[from] RangeError),

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use sea_orm::DatabaseTransaction;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use time::{Duration, OffsetDateTime};
@@ -13,7 +12,7 @@ use super::store::{NewVersion, RunRows};
 use super::{Day, DeliveryRange, ForecastError, Resolution, SeriesKey, series, store};
 use crate::Violation;
 use crate::change::{self, Receipt};
-use crate::database::Database;
+use crate::database::{Database, Transaction, again};
 use crate::idempotency;
 use crate::provider::{self, ProviderKey};
 use crate::unit::{self, UnitKey};
@@ -83,13 +82,22 @@ pub async fn save(
     request: &SaveRequest,
     now: OffsetDateTime,
 ) -> Result<Saved, ForecastError> {
+    again(|| save_once(db, viewer, request, now)).await
+}
+
+async fn save_once(
+    db: &Database,
+    viewer: &str,
+    request: &SaveRequest,
+    now: OffsetDateTime,
+) -> Result<Saved, ForecastError> {
     let days = check(request, now)?;
     let txn = db.begin().await?;
     let written = match write_checked(&txn, viewer, request, days, now).await {
         Ok(written) => written,
         Err(error) => {
             // The caller is told why; the connection goes back clean either way.
-            txn.rollback().await?;
+            txn.rollback().await;
             return Err(error);
         }
     };
@@ -103,7 +111,7 @@ pub async fn save(
 
 /// [`save`] inside a transaction, which is to be rolled back after an error.
 pub async fn write(
-    txn: &DatabaseTransaction,
+    txn: &Transaction,
     viewer: &str,
     request: &SaveRequest,
     now: OffsetDateTime,
@@ -112,7 +120,7 @@ pub async fn write(
 }
 
 async fn write_checked(
-    txn: &DatabaseTransaction,
+    txn: &Transaction,
     viewer: &str,
     request: &SaveRequest,
     days: Vec<Vec<NewVersion<'_>>>,
@@ -331,7 +339,7 @@ fn cut_values(start: i64, values: &[Option<f64>], step: i64) -> Vec<NewVersion<'
 
 /// Each series of the request, drawn if need be.
 async fn draw_series(
-    txn: &DatabaseTransaction,
+    txn: &Transaction,
     request: &SaveRequest,
 ) -> Result<HashMap<SeriesKey, Drawn>, ForecastError> {
     // Sorted: two savers that draw the same new series must not wait for each other.

@@ -1,6 +1,7 @@
 //! Versions of day curves in the database.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement, Value};
 use time::macros::datetime;
@@ -8,7 +9,7 @@ use time::{Date, OffsetDateTime};
 
 use super::{Day, DayCurve, DayKey, Overlay, Resolution, Run, Source, Version};
 use crate::change::ForecastChange;
-use crate::database::{instant, sqlite_instant};
+use crate::database::{instant, json_list, numbers, sql, sqlite_instant};
 
 /// All versions of one day of a series, newest first.
 #[derive(Debug, Clone, PartialEq)]
@@ -245,28 +246,41 @@ pub async fn written(
     Ok(found)
 }
 
-/// One run, if it exists.
-pub async fn run(db: &impl ConnectionTrait, id: i64) -> Result<Option<Run>, DbErr> {
-    use sea_orm::EntityTrait;
-    let row = entities::forecast_run::Entity::find_by_id(id)
-        .one(db)
-        .await?;
-    Ok(row.map(|row| Run {
-        id: row.id,
-        issued_at: row.issued_at,
-        received_at: row.received_at,
-    }))
+/// The runs of these ids, those that exist.
+pub(super) async fn runs(
+    db: &impl ConnectionTrait,
+    ids: &[i64],
+) -> Result<HashMap<i64, Run>, DbErr> {
+    let text = format!(
+        "SELECT id, issued_at, received_at FROM forecast_run WHERE id IN {}",
+        numbers(db.get_database_backend(), "$1")
+    );
+    db.query_all_raw(sql(db, text, [json_list(ids)]))
+        .await?
+        .iter()
+        .map(|row| {
+            let run = Run {
+                id: row.try_get("", "id")?,
+                issued_at: row.try_get("", "issued_at")?,
+                received_at: row.try_get("", "received_at")?,
+            };
+            Ok((run.id, run))
+        })
+        .collect()
 }
 
+/// A version whose values cannot be read says nothing about its periods.
 pub(crate) fn decode(row: &QueryResult) -> Result<Version, DbErr> {
+    let run_id: i64 = row.try_get("", "run_id")?;
     let values: String = row.try_get("", "mwh")?;
-    let values: Vec<Option<f64>> =
-        serde_json::from_str(&values).map_err(|error| DbErr::Json(error.to_string()))?;
+    // Other programs may have put anything into the array.
+    let what = format_args!("a day curve of run {run_id}");
+    let values: Vec<Option<f64>> = crate::json::stored(&values, what).unwrap_or_default();
     let first_period: i16 = row.try_get("", "first_period")?;
     Ok(Version {
         source: Source {
             issued_at: row.try_get("", "issued_at")?,
-            run_id: row.try_get("", "run_id")?,
+            run_id,
         },
         first_period: u16::try_from(first_period).unwrap_or(u16::MAX),
         values: values.into_iter().map(|v| v.unwrap_or(f64::NAN)).collect(),

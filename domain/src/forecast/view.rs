@@ -1,5 +1,6 @@
 //! Reading forecasts: from memory where it is valid, else from the database.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -7,8 +8,8 @@ use sea_orm::DbErr;
 use time::OffsetDateTime;
 
 use super::{
-    Curve, Day, DayCurve, DayHistory, DeliveryRange, ForecastError, Resolution, SeriesKey, series,
-    store,
+    Curve, Day, DayCurve, DayHistory, DeliveryRange, ForecastError, Resolution, Run, SeriesKey,
+    series, store,
 };
 use crate::cache::{Cache, CacheMetrics, CacheSettings, Clock, Load, Loaded, Tag};
 use crate::change::{Change, Operation, Position, Subject};
@@ -62,6 +63,7 @@ pub struct Forecasts {
     units: Cache<Units>,
     providers: Cache<Providers>,
     series: Cache<SeriesIds>,
+    runs: Cache<Runs>,
     latest: Cache<Latest>,
     history: Cache<History>,
     metrics: CacheMetrics,
@@ -76,6 +78,7 @@ impl Forecasts {
             units: Cache::new(Units(db.clone()), clock_of(), reference, &metrics),
             providers: Cache::new(Providers(db.clone()), clock_of(), reference, &metrics),
             series: Cache::new(SeriesIds(db.clone()), clock_of(), reference, &metrics),
+            runs: Cache::new(Runs(db.clone()), clock_of(), reference, &metrics),
             latest: Cache::new(Latest(db.clone()), clock_of(), settings.latest, &metrics),
             history: Cache::new(History(db.clone()), clock_of(), settings.history, &metrics),
             db: db.clone(),
@@ -94,11 +97,12 @@ impl Forecasts {
     }
 
     /// Bytes and entries of each cache, by its name.
-    pub fn sizes(&self) -> [(&'static str, (u64, u64)); 5] {
+    pub fn sizes(&self) -> [(&'static str, (u64, u64)); 6] {
         [
             (Units::NAME, self.units.size()),
             (Providers::NAME, self.providers.size()),
             (SeriesIds::NAME, self.series.size()),
+            (Runs::NAME, self.runs.size()),
             (Latest::NAME, self.latest.size()),
             (History::NAME, self.history.size()),
         ]
@@ -120,6 +124,11 @@ impl Forecasts {
     /// Units in the order of their keys' places; one read for those not in memory.
     pub async fn units(&self, keys: &[UnitKey]) -> Result<Vec<Option<Arc<Unit>>>, ForecastError> {
         Ok(self.units.get_many(keys).await?.0)
+    }
+
+    /// The run, if there is one.
+    pub async fn run(&self, id: i64) -> Result<Option<Run>, ForecastError> {
+        Ok(self.runs.get(id).await?.value)
     }
 
     /// A range of a series, and the position it includes.
@@ -159,9 +168,7 @@ impl Forecasts {
                 let curve = self
                     .overlaid(range, keys.collect(), |source| source.run_id == run_id)
                     .await?;
-                if curve.points().next().is_none()
-                    && store::run(self.db.reader(), run_id).await?.is_none()
-                {
+                if curve.points().next().is_none() && self.run(run_id).await?.is_none() {
                     return Err(ForecastError::UnknownRun(run_id));
                 }
                 Ok(curve)
@@ -240,7 +247,7 @@ impl Forecasts {
         match &change.subject {
             Subject::Everything => self.clock.invalidate_all(number),
             // Nothing of them is kept.
-            Subject::Notification(_) => {}
+            Subject::Notification(_) | Subject::Other(_) => {}
             Subject::Unit(key) => {
                 self.clock.invalidate(Units::tag(key), number);
             }
@@ -249,9 +256,11 @@ impl Forecasts {
             }
             Subject::Forecast(forecast) => {
                 debug_assert_ne!(change.operation, Operation::Resync);
-                // It may be the first: that there was no such series is out of date.
+                // It may be the first: that there was no such series, or run, is out of
+                // date.
                 self.clock
                     .invalidate(SeriesIds::tag(&forecast.series), number);
+                self.clock.invalidate(Runs::tag(&forecast.run_id), number);
                 let first = Day::of(forecast.from.unix_timestamp());
                 let last = Day::of(forecast.to.unix_timestamp() - 1);
                 for day in first.0..=last.0 {
@@ -293,11 +302,11 @@ impl Load for Units {
         let db = self.0.clone();
         async move {
             let found = unit::by_keys(db.reader(), &keys).await?;
-            let found: Vec<Arc<Unit>> = found.into_iter().map(Arc::new).collect();
-            Ok(keys
-                .iter()
-                .map(|key| found.iter().find(|unit| unit.key == *key).cloned())
-                .collect())
+            let found: HashMap<UnitKey, Arc<Unit>> = found
+                .into_iter()
+                .map(|unit| (unit.key, Arc::new(unit)))
+                .collect();
+            Ok(keys.iter().map(|key| found.get(key).cloned()).collect())
         }
     }
 
@@ -328,11 +337,11 @@ impl Load for Providers {
         let db = self.0.clone();
         async move {
             let found = provider::by_keys(db.reader(), &keys).await?;
-            let found: Vec<Arc<Provider>> = found.into_iter().map(Arc::new).collect();
-            Ok(keys
-                .iter()
-                .map(|key| found.iter().find(|provider| provider.key == *key).cloned())
-                .collect())
+            let found: HashMap<ProviderKey, Arc<Provider>> = found
+                .into_iter()
+                .map(|provider| (provider.key.clone(), Arc::new(provider)))
+                .collect();
+            Ok(keys.iter().map(|key| found.get(key).cloned()).collect())
         }
     }
 
@@ -376,6 +385,35 @@ impl Load for SeriesIds {
 
     fn weight(key: &SeriesKey, _: &Self::Value) -> u32 {
         bytes(size_of::<SeriesKey>() + key.provider.as_str().len() + size_of::<i64>())
+    }
+
+    fn is_final(value: &Self::Value) -> bool {
+        value.is_some()
+    }
+}
+
+struct Runs(Database);
+
+impl Load for Runs {
+    type Key = i64;
+    type Value = Option<Run>;
+
+    const NAME: &'static str = "run";
+
+    fn load(&self, keys: Vec<i64>) -> impl Future<Output = Result<Vec<Self::Value>, DbErr>> + Send {
+        let db = self.0.clone();
+        async move {
+            let found = store::runs(db.reader(), &keys).await?;
+            Ok(keys.iter().map(|key| found.get(key).copied()).collect())
+        }
+    }
+
+    fn tag(key: &i64) -> Tag {
+        Tag::of("run", key)
+    }
+
+    fn weight(_: &i64, _: &Self::Value) -> u32 {
+        bytes(size_of::<i64>() + size_of::<Self::Value>())
     }
 
     fn is_final(value: &Self::Value) -> bool {

@@ -1,11 +1,11 @@
 //! Endpoints: where a user is reached on a channel that leaves the server.
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, FromQueryResult, Value};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, FromQueryResult, Value};
 use time::OffsetDateTime;
 
 use super::{Channel, NotificationError, delivery};
-use crate::Violation;
-use crate::database::{Database, instant, sql};
+use crate::database::{Database, Transaction, again, instant, sql};
+use crate::{Violation, json};
 
 /// An endpoint to register. That its address and secret are right is for its
 /// channel to say, before.
@@ -75,6 +75,7 @@ pub async fn register(
             "address", message,
         )]));
     }
+    again(|| async {
     let txn = db.begin().await?;
     let count = txn
         .query_one_raw(sql(
@@ -89,7 +90,7 @@ pub async fn register(
         .await?;
     let count: i64 = count.map_or(Ok(0), |row| row.try_get("", "count"))?;
     if count >= MOST {
-        txn.rollback().await?;
+        txn.rollback().await;
         return Err(NotificationError::Conflict(format!(
             "there are {MOST} endpoints of this channel already: unregister one first"
         )));
@@ -134,6 +135,8 @@ pub async fn register(
     .await?;
     txn.commit().await?;
     Ok(row.try_into()?)
+    })
+    .await
 }
 
 /// The endpoints of a user, the oldest first.
@@ -159,27 +162,30 @@ pub async fn unregister(
     id: i64,
     now: OffsetDateTime,
 ) -> Result<(), NotificationError> {
-    let txn = db.begin().await?;
-    if !remove(
-        &txn,
-        "id = $1 AND user_id = $2",
-        [id.into(), user_id.into()],
-        now,
-    )
-    .await?
-    {
-        txn.rollback().await?;
-        return Err(NotificationError::unknown(
-            format!("endpoint {id} of yours"),
-            "id",
-        ));
-    }
-    Ok(txn.commit().await?)
+    again(|| async {
+        let txn = db.begin().await?;
+        if !remove(
+            &txn,
+            "id = $1 AND user_id = $2",
+            [id.into(), user_id.into()],
+            now,
+        )
+        .await?
+        {
+            txn.rollback().await;
+            return Err(NotificationError::unknown(
+                format!("endpoint {id} of yours"),
+                "id",
+            ));
+        }
+        Ok(txn.commit().await?)
+    })
+    .await
 }
 
 /// Removes the endpoint that meets a condition, if there is one.
 pub(super) async fn remove(
-    txn: &DatabaseTransaction,
+    txn: &Transaction,
     condition: &str,
     parameters: impl IntoIterator<Item = Value>,
     now: OffsetDateTime,
@@ -201,7 +207,8 @@ pub(super) async fn remove(
 }
 
 /// Gives a webhook of a user another secret, before those it has: receivers may
-/// go on checking with the old one meanwhile. `make` is given what there is.
+/// go on checking with the old one meanwhile. `make` is given what there is: null
+/// if it cannot be read.
 pub async fn set_secret(
     db: &Database,
     user_id: i64,
@@ -223,14 +230,15 @@ pub async fn set_secret(
         ))
         .await?;
     let Some(row) = row else {
-        txn.rollback().await?;
+        txn.rollback().await;
         return Err(NotificationError::unknown(
             format!("webhook {id} of yours"),
             "id",
         ));
     };
     let text: String = row.try_get("", "secret")?;
-    let secret = serde_json::from_str(&text).map_err(|error| DbErr::Json(error.to_string()))?;
+    let secret =
+        json::stored(&text, format_args!("the secret of endpoint {id}")).unwrap_or_default();
     txn.execute_raw(sql(
         &txn,
         "UPDATE endpoint SET secret = $2 WHERE id = $1",

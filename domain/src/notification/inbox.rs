@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use sea_orm::{ConnectionTrait, DbErr, FromQueryResult, Value};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, FromQueryResult, Value};
 use time::OffsetDateTime;
 
 use super::{NotificationError, Severity};
 use crate::change::{self, Receipt};
-use crate::database::{Database, instant, json_list, numbers, sql, texts};
+use crate::database::{Database, again, instant, json_list, numbers, sql, texts};
+use crate::json;
 
 /// What a notification says, as its recipients see it.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,6 +20,7 @@ pub struct Notification {
     pub body: String,
     pub severity: Severity,
     pub category: String,
+    /// A JSON object. None, too, if what is stored cannot be read.
     pub data: Option<serde_json::Value>,
     pub link: Option<String>,
     pub created_at: OffsetDateTime,
@@ -82,20 +84,22 @@ impl TryFrom<NotificationRow> for Notification {
     type Error = DbErr;
 
     fn try_from(row: NotificationRow) -> Result<Self, DbErr> {
-        let json = |text: String| {
-            serde_json::from_str(&text).map_err(|error| DbErr::Json(error.to_string()))
-        };
+        let id = row.id;
+        let data = row.data.and_then(|text| {
+            let what = format_args!("the data of notification {id}");
+            json::stored(&text, what)
+        });
         Ok(Self {
-            id: row.id,
+            id,
             sender: row.sender,
             title: row.title,
             body: row.body,
             severity: row
                 .severity
                 .parse()
-                .map_err(|error| DbErr::Type(format!("notification {}: {error}", row.id)))?,
+                .map_err(|error| DbErr::Type(format!("notification {id}: {error}")))?,
             category: row.category,
-            data: row.data.map(json).transpose()?,
+            data,
             link: row.link,
             created_at: row.created_at,
             expires_at: row.expires_at,
@@ -333,16 +337,25 @@ async fn mark(
     parameter: Option<Value>,
     now: OffsetDateTime,
 ) -> Result<Marked, NotificationError> {
+    again(|| async {
     let txn = db.begin().await?;
     let values = [user_id.into(), instant(db.backend(), now)];
+    // In order of their ids, so that two callers cannot wait for each other.
+    let lock = match db.backend() {
+        DbBackend::Postgres => "FOR UPDATE",
+        _ => "",
+    };
+    let listed =
+        "user_id = $1 AND arrived_at IS NOT NULL AND deleted_at IS NULL AND withdrawn_at IS NULL";
     let rows = txn
         .query_all_raw(sql(
             &txn,
             format!(
-                "UPDATE notification_recipient SET {column} = $2 WHERE user_id = $1 AND arrived_at IS NOT NULL \
-                 AND deleted_at IS NULL AND withdrawn_at IS NULL AND {condition} RETURNING notification_id"
+                "UPDATE notification_recipient SET {column} = $2 WHERE {listed} AND notification_id IN ( \
+                     SELECT notification_id FROM notification_recipient WHERE {listed} AND {condition} \
+                     ORDER BY notification_id {lock}) RETURNING notification_id"
             ),
-            values.into_iter().chain(parameter),
+            values.into_iter().chain(parameter.clone()),
         ))
         .await?;
     let ids = rows
@@ -353,4 +366,6 @@ async fn mark(
         ids,
         receipt: change::commit(txn).await?,
     })
+    })
+    .await
 }

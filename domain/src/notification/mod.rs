@@ -50,7 +50,7 @@ use crate::idempotency::ClaimError;
 /// Why notifications, or what they need, could not be read or written.
 #[derive(Debug, Error)]
 pub enum NotificationError {
-    #[error("{} of the given values are not acceptable; nothing was written", .0.len())]
+    #[error("{}; nothing was written", Violation::summary(.0))]
     Invalid(Vec<Violation>),
     #[error("there is no {what}")]
     Unknown {

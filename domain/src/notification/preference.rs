@@ -9,10 +9,10 @@
 //! or by a category on a channel that is off. Who has ended mails of a category
 //! gets none.
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr};
 
 use super::Channel;
-use crate::database::sql;
+use crate::database::{Transaction, sql};
 
 /// Whether a user wants something.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +67,7 @@ pub async fn preferences(
 
 /// Sets a preference, or takes it back.
 pub(super) async fn set(
-    txn: &DatabaseTransaction,
+    txn: &Transaction,
     user_id: i64,
     preference: &Preference,
 ) -> Result<(), DbErr> {

@@ -1,17 +1,18 @@
 //! Publishing: a notification arrives in its recipients' lists, and leaves for
 //! their endpoints.
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr};
 use time::{Duration, OffsetDateTime};
 
 use super::preference::wants;
 use crate::change::{self, Receipt};
-use crate::database::{Database, instant, sql};
+use crate::database::{Database, Transaction, instant, sql};
+use crate::json;
 
 /// Publishes a notification, by what its recipients prefer at this moment. A few
 /// statements, however many they are.
 pub(super) async fn publish(
-    txn: &DatabaseTransaction,
+    txn: &Transaction,
     notification_id: i64,
     now: OffsetDateTime,
 ) -> Result<(), DbErr> {
@@ -26,8 +27,11 @@ pub(super) async fn publish(
         .await?
         .ok_or_else(|| DbErr::RecordNotFound("a notification that is published".into()))?;
     let channels: String = row.try_get("", "channels")?;
-    let names: Vec<String> =
-        serde_json::from_str(&channels).map_err(|error| DbErr::Json(error.to_string()))?;
+    let names: Vec<String> = json::stored(
+        &channels,
+        format_args!("the list of channels of notification {notification_id}"),
+    )
+    .unwrap_or_default();
     if names.iter().any(|name| name == "IN_APP") {
         txn.execute_raw(sql(
             txn,
@@ -56,7 +60,7 @@ pub(super) async fn publish(
 /// Closes the door of the group, until then, behind those for whom it is open and
 /// who get something now.
 async fn open_throttles(
-    txn: &DatabaseTransaction,
+    txn: &Transaction,
     notification_id: i64,
     channels: &str,
     group_key: &str,
@@ -99,7 +103,7 @@ async fn open_throttles(
 /// A delivery for each endpoint of each recipient; one that the user does not
 /// want is written down as that.
 async fn queue_deliveries(
-    txn: &DatabaseTransaction,
+    txn: &Transaction,
     notification_id: i64,
     channels: &str,
     now: OffsetDateTime,
@@ -166,7 +170,7 @@ pub(super) async fn due(
     db: &Database,
     what: Due,
     now: OffsetDateTime,
-) -> Result<Option<(DatabaseTransaction, i64)>, DbErr> {
+) -> Result<Option<(Transaction, i64)>, DbErr> {
     let backend = db.backend();
     let condition = match what {
         Due::Scheduled => {
@@ -193,7 +197,7 @@ pub(super) async fn due(
             Ok(Some((txn, id)))
         }
         None => {
-            txn.rollback().await?;
+            txn.rollback().await;
             Ok(None)
         }
     }

@@ -1,6 +1,6 @@
 //! Sending: all or nothing.
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr};
+use sea_orm::{ConnectionTrait, DbErr};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use time::{Duration, OffsetDateTime};
@@ -8,10 +8,9 @@ use time::{Duration, OffsetDateTime};
 use super::preference::fault_of_category;
 use super::user::{fault_of_key, require_keys};
 use super::{Attachment, Channel, NotificationError, Severity, publish};
-use crate::Violation;
 use crate::change::{self, Receipt};
-use crate::database::{Database, instant, json_list, sql, texts};
-use crate::idempotency;
+use crate::database::{Database, Transaction, again, instant, json_list, sql, texts};
+use crate::{Violation, idempotency, json};
 
 /// Whom a notification is for: everybody who is in any of these, once.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,27 +91,30 @@ pub async fn send(
     request: &SendRequest,
     now: OffsetDateTime,
 ) -> Result<Sent, NotificationError> {
-    let txn = db.begin().await?;
-    match write_keyed(&txn, sender, request, now).await {
-        Ok((notification_id, recipients)) => {
-            let receipt = change::commit(txn).await?;
-            Ok(Sent {
-                notification_id,
-                recipients,
-                receipt,
-            })
+    again(|| async {
+        let txn = db.begin().await?;
+        match write_keyed(&txn, sender, request, now).await {
+            Ok((notification_id, recipients)) => {
+                let receipt = change::commit(txn).await?;
+                Ok(Sent {
+                    notification_id,
+                    recipients,
+                    receipt,
+                })
+            }
+            Err(error) => {
+                txn.rollback().await;
+                Err(error)
+            }
         }
-        Err(error) => {
-            txn.rollback().await?;
-            Err(error)
-        }
-    }
+    })
+    .await
 }
 
 /// [`send`] inside a transaction, which is to be rolled back after an error.
 /// Returns the notification's id.
 pub async fn write(
-    txn: &DatabaseTransaction,
+    txn: &Transaction,
     sender: &str,
     request: &SendRequest,
     now: OffsetDateTime,
@@ -122,7 +124,7 @@ pub async fn write(
 }
 
 async fn write_keyed(
-    txn: &DatabaseTransaction,
+    txn: &Transaction,
     sender: &str,
     request: &SendRequest,
     now: OffsetDateTime,
@@ -159,7 +161,7 @@ async fn write_keyed(
 }
 
 async fn insert(
-    txn: &DatabaseTransaction,
+    txn: &Transaction,
     sender: &str,
     request: &SendRequest,
     now: OffsetDateTime,
@@ -222,7 +224,7 @@ async fn insert(
 
 /// One statement for however many they are.
 async fn insert_recipients(
-    txn: &DatabaseTransaction,
+    txn: &Transaction,
     notification_id: i64,
     to: &Target,
 ) -> Result<u64, DbErr> {
@@ -323,16 +325,20 @@ fn check(request: &SendRequest, now: OffsetDateTime) -> Result<(), NotificationE
     if let Some(fault) = fault_of_category(&request.category) {
         wrong("category", fault.into());
     }
-    for (path, json) in [("data", &request.data), ("variables", &request.variables)] {
-        let Some(json) = json else { continue };
-        let text = json.to_string();
-        if !json.is_object() {
-            wrong(path, "this is not a JSON object".into());
+    for (path, value) in [("data", &request.data), ("variables", &request.variables)] {
+        let Some(value) = value else { continue };
+        let text = value.to_string();
+        if !value.is_object() {
+            wrong(path, "expected a JSON object".into());
         } else if text.len() > MOST_JSON_BYTES || text.contains("\\u0000") {
             wrong(
                 path,
                 format!("at most {MOST_JSON_BYTES} bytes of JSON, without NUL"),
             );
+        } else {
+            for fault in json::faults(path, value) {
+                wrong(&fault.path, fault.message);
+            }
         }
     }
     if let Some(link) = &request.link

@@ -1,12 +1,12 @@
 //! What a user wants to get, and how, set at once.
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, Value};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, Value};
 use time::OffsetDateTime;
 
 use super::preference::{self, fault_of_category};
 use super::user::{fault_of_key, fault_of_locale, fault_of_zone};
 use super::{NotificationError, Preference, QuietHours, delivery};
-use crate::database::{Database, json_list, sql, texts};
+use crate::database::{Database, Transaction, again, json_list, sql, texts};
 use crate::{Patch, Violation};
 
 /// What a user wants from now on; what is absent is left as it is.
@@ -32,31 +32,35 @@ pub async fn update_settings(
     now: OffsetDateTime,
 ) -> Result<(), NotificationError> {
     NotificationError::check(faults(update))?;
-    let txn = db.begin().await?;
-    set_user(&txn, user_id, update).await?;
-    for preference in &update.preferences {
-        preference::set(&txn, user_id, preference).await?;
-        if let (Some(category), Some(channel), Some(false)) =
-            (&preference.category, preference.channel, preference.enabled)
-        {
-            // What waits is what the user no longer wants.
-            delivery::cancel(
-                &txn,
-                "user_id = $1 AND channel = $2 AND EXISTS \
+    again(|| async {
+        let txn = db.begin().await?;
+        lock_user(&txn, user_id).await?;
+        set_user(&txn, user_id, update).await?;
+        for preference in &update.preferences {
+            preference::set(&txn, user_id, preference).await?;
+            if let (Some(category), Some(channel), Some(false)) =
+                (&preference.category, preference.channel, preference.enabled)
+            {
+                // What waits is what the user no longer wants.
+                delivery::cancel(
+                    &txn,
+                    "user_id = $1 AND channel = $2 AND EXISTS \
                  (SELECT 1 FROM notification n WHERE n.id = notification_id AND n.category = $3)",
-                [
-                    user_id.into(),
-                    channel.as_str().into(),
-                    category.clone().into(),
-                ],
-                "the user does not want it any more",
-                now,
-            )
-            .await?;
+                    [
+                        user_id.into(),
+                        channel.as_str().into(),
+                        category.clone().into(),
+                    ],
+                    "the user does not want it any more",
+                    now,
+                )
+                .await?;
+            }
         }
-    }
-    set_topics(&txn, user_id, update).await?;
-    Ok(txn.commit().await?)
+        set_topics(&txn, user_id, update).await?;
+        Ok(txn.commit().await?)
+    })
+    .await
 }
 
 fn faults(update: &SettingsUpdate) -> Vec<Violation> {
@@ -96,11 +100,17 @@ fn faults(update: &SettingsUpdate) -> Vec<Violation> {
     violations
 }
 
-async fn set_user(
-    txn: &DatabaseTransaction,
-    user_id: i64,
-    update: &SettingsUpdate,
-) -> Result<(), DbErr> {
+/// Two updates of one user wait for each other's end, in whatever order they name
+/// preferences and topics.
+async fn lock_user(txn: &Transaction, user_id: i64) -> Result<(), DbErr> {
+    if txn.get_database_backend() == DbBackend::Postgres {
+        let text = "SELECT id FROM user_account WHERE id = $1 FOR NO KEY UPDATE";
+        txn.query_one_raw(sql(txn, text, [user_id.into()])).await?;
+    }
+    Ok(())
+}
+
+async fn set_user(txn: &Transaction, user_id: i64, update: &SettingsUpdate) -> Result<(), DbErr> {
     let mut values: Vec<Value> = vec![user_id.into()];
     let mut assignments = Vec::new();
     let mut assign = |column: &str, value: Value| {
@@ -139,11 +149,7 @@ async fn set_user(
     Ok(())
 }
 
-async fn set_topics(
-    txn: &DatabaseTransaction,
-    user_id: i64,
-    update: &SettingsUpdate,
-) -> Result<(), DbErr> {
+async fn set_topics(txn: &Transaction, user_id: i64, update: &SettingsUpdate) -> Result<(), DbErr> {
     let backend = txn.get_database_backend();
     if !update.subscribe.is_empty() {
         let listed = match backend {

@@ -2,13 +2,13 @@
 
 use std::collections::HashSet;
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, FromQueryResult};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, FromQueryResult};
 use time::OffsetDateTime;
 
 use super::{NotificationError, QuietHours, endpoint};
-use crate::database::{Database, instant, json_list, sql, texts};
+use crate::database::{Database, Transaction, again, instant, json_list, sql, texts};
 use crate::violation::fault_of_name;
-use crate::{Patch, Violation};
+use crate::{Patch, Violation, quote};
 
 /// Who can be notified.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -208,7 +208,7 @@ pub async fn upsert_users(
             let path = format!("users[{i}].key");
             violations.push(Violation::new(
                 path,
-                format!("{:?} is given twice", input.key),
+                format!("{} is given twice", quote(&input.key)),
             ));
         }
     }
@@ -216,17 +216,23 @@ pub async fn upsert_users(
     // In order of their keys, so that two callers cannot wait for each other.
     let mut order: Vec<&UserUpsert> = users.iter().collect();
     order.sort_by(|a, b| a.key.cmp(&b.key));
-    let txn = db.begin().await?;
-    lock_users(&txn, &order).await?;
-    for input in order {
-        write_user(&txn, input, now).await?;
-    }
-    Ok(txn.commit().await?)
+    again(|| async {
+        let txn = db.begin().await?;
+        for input in &order {
+            create_user(&txn, &input.key).await?;
+        }
+        lock_users(&txn, &order).await?;
+        for input in &order {
+            write_user(&txn, input, now).await?;
+        }
+        Ok(txn.commit().await?)
+    })
+    .await
 }
 
 /// In the order in which counts are kept: a send to the same users must not wait
 /// for this while this waits for it.
-async fn lock_users(txn: &DatabaseTransaction, users: &[&UserUpsert]) -> Result<(), DbErr> {
+async fn lock_users(txn: &Transaction, users: &[&UserUpsert]) -> Result<(), DbErr> {
     let backend = txn.get_database_backend();
     if backend != DbBackend::Postgres {
         return Ok(());
@@ -241,8 +247,15 @@ async fn lock_users(txn: &DatabaseTransaction, users: &[&UserUpsert]) -> Result<
     Ok(())
 }
 
+/// Creates a user of whom only the key is known. One who exists is not locked.
+async fn create_user(txn: &Transaction, key: &str) -> Result<(), DbErr> {
+    let text = "INSERT INTO user_account (key, name) VALUES ($1, $1) ON CONFLICT (key) DO NOTHING";
+    txn.execute_raw(sql(txn, text, [key.into()])).await?;
+    Ok(())
+}
+
 async fn write_user(
-    txn: &DatabaseTransaction,
+    txn: &Transaction,
     input: &UserUpsert,
     now: OffsetDateTime,
 ) -> Result<(), DbErr> {
@@ -253,11 +266,9 @@ async fn write_user(
     let row = txn
         .query_one_raw(sql(
             txn,
-            "INSERT INTO user_account (key, name, locale, time_zone) \
-             VALUES ($1, coalesce($2, $1), $3, coalesce($4, 'UTC')) \
-             ON CONFLICT (key) DO UPDATE SET name = coalesce($2, user_account.name), \
-                 locale = CASE WHEN $5 THEN user_account.locale ELSE $3 END, \
-                 time_zone = coalesce($4, user_account.time_zone) RETURNING id",
+            "UPDATE user_account SET name = coalesce($2, name), \
+                 locale = CASE WHEN $5 THEN locale ELSE $3 END, \
+                 time_zone = coalesce($4, time_zone) WHERE key = $1 RETURNING id",
             [
                 input.key.clone().into(),
                 input.name.clone().into(),
@@ -320,18 +331,21 @@ pub async fn upsert_groups(db: &Database, groups: &[GroupUpsert]) -> Result<(), 
     NotificationError::check(violations)?;
     let mut order: Vec<(usize, &GroupUpsert)> = groups.iter().enumerate().collect();
     order.sort_by(|(_, a), (_, b)| a.key.cmp(&b.key));
-    let txn = db.begin().await?;
-    for (i, input) in order {
-        if let Err(error) = write_group(&txn, i, input).await {
-            txn.rollback().await?;
-            return Err(error);
+    again(|| async {
+        let txn = db.begin().await?;
+        for &(i, input) in &order {
+            if let Err(error) = write_group(&txn, i, input).await {
+                txn.rollback().await;
+                return Err(error);
+            }
         }
-    }
-    Ok(txn.commit().await?)
+        Ok(txn.commit().await?)
+    })
+    .await
 }
 
 async fn write_group(
-    txn: &DatabaseTransaction,
+    txn: &Transaction,
     i: usize,
     input: &GroupUpsert,
 ) -> Result<(), NotificationError> {
@@ -378,7 +392,7 @@ async fn write_group(
 
 /// An error that names the first of `keys` that `table` does not have.
 pub(crate) async fn require_keys(
-    txn: &DatabaseTransaction,
+    txn: &Transaction,
     table: &str,
     what: &str,
     keys: &[String],
@@ -407,7 +421,7 @@ pub(crate) async fn require_keys(
         .find(|(_, key)| !known.contains(*key))
     {
         Some((place, key)) => Err(NotificationError::unknown(
-            format!("{what} {key:?}"),
+            format!("{what} {}", quote(key)),
             format!("{path}[{place}]"),
         )),
         None => Ok(()),

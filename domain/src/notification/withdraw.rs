@@ -1,12 +1,12 @@
 //! Taking notifications back: by who sent them, or when they expire.
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr};
+use sea_orm::{ConnectionTrait, DbErr};
 use time::OffsetDateTime;
 
 use super::publish::{Due, due};
 use super::{NotificationError, delivery};
 use crate::change::{self, Receipt};
-use crate::database::{Database, instant, sql};
+use crate::database::{Database, Transaction, again, instant, sql};
 
 /// Takes a notification back: it goes from all lists, and whatever is not on its
 /// way yet stays here. `sender` may only take back their own; absent, any.
@@ -16,25 +16,28 @@ pub async fn revoke(
     notification_id: i64,
     now: OffsetDateTime,
 ) -> Result<Receipt, NotificationError> {
-    let txn = db.begin().await?;
-    let row = txn
-        .query_one_raw(sql(
-            &txn,
-            "SELECT sender FROM notification WHERE id = $1",
-            [notification_id.into()],
-        ))
-        .await?;
-    let by: Option<String> = row.map(|row| row.try_get("", "sender")).transpose()?;
-    let theirs = by.is_some_and(|by| sender.is_none_or(|sender| sender == by));
-    if !theirs {
-        txn.rollback().await?;
-        return Err(NotificationError::unknown(
-            format!("notification {notification_id} of yours"),
-            "id",
-        ));
-    }
-    withdraw(&txn, notification_id, "REVOKED", now).await?;
-    Ok(change::commit(txn).await?)
+    again(|| async {
+        let txn = db.begin().await?;
+        let row = txn
+            .query_one_raw(sql(
+                &txn,
+                "SELECT sender FROM notification WHERE id = $1",
+                [notification_id.into()],
+            ))
+            .await?;
+        let by: Option<String> = row.map(|row| row.try_get("", "sender")).transpose()?;
+        let theirs = by.is_some_and(|by| sender.is_none_or(|sender| sender == by));
+        if !theirs {
+            txn.rollback().await;
+            return Err(NotificationError::unknown(
+                format!("notification {notification_id} of yours"),
+                "id",
+            ));
+        }
+        withdraw(&txn, notification_id, "REVOKED", now).await?;
+        Ok(change::commit(txn).await?)
+    })
+    .await
 }
 
 /// Withdraws one that has expired. Returns what to wait for; nothing if there is
@@ -49,7 +52,7 @@ pub async fn expire_due(db: &Database, now: OffsetDateTime) -> Result<Option<Rec
 
 /// One that is withdrawn already stays as it is.
 async fn withdraw(
-    txn: &DatabaseTransaction,
+    txn: &Transaction,
     notification_id: i64,
     withdrawal: &str,
     now: OffsetDateTime,

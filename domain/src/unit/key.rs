@@ -23,7 +23,7 @@ pub struct UnitKey {
 /// The text is not a unit key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error(
-    "a unit key reads `type:number`, such as `plant:12345`, with type plant, group or company and a number from 1"
+    "expected `type:number`, for example plant:12345, with type plant, group or company and a number from 1"
 )]
 pub struct ParseUnitKeyError;
 

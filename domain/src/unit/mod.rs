@@ -61,7 +61,7 @@ pub struct UnitUpsert {
 /// Why units could not be read or written.
 #[derive(Debug, Clone, Error)]
 pub enum UnitError {
-    #[error("{} of the given values are not acceptable", .0.len())]
+    #[error("{}; nothing was written", Violation::summary(.0))]
     Invalid(Vec<Violation>),
     #[error("the database failed")]
     Database(#[from] DbErr),

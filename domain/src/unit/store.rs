@@ -3,19 +3,19 @@
 use std::collections::{HashMap, HashSet};
 
 use entities::{unit, unit_capacity};
-use sea_orm::sea_query::{Condition, Expr, ExprTrait, OnConflict};
+use sea_orm::sea_query::{Condition, Expr, ExprTrait, LockType, OnConflict};
 use sea_orm::{
     ActiveValue::{NotSet, Set},
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityTrait, QueryFilter,
-    QueryOrder, QuerySelect, Statement,
+    ColumnTrait, ConnectionTrait, DbBackend, DbErr, EntityTrait, QueryFilter, QueryOrder,
+    QuerySelect, Statement,
 };
 use time::OffsetDateTime;
 
 use super::{Capacity, Unit, UnitError, UnitKey, UnitType, UnitUpsert};
 use crate::change::{self, Receipt};
-use crate::database::{Database, instant};
+use crate::database::{Database, Transaction, again, instant};
 use crate::violation::fault_of_name;
-use crate::{Patch, Violation};
+use crate::{Patch, Violation, quote};
 
 /// Which units; what is absent matches all.
 #[derive(Debug, Clone, Default)]
@@ -220,16 +220,19 @@ fn beyond(sort: UnitSort, name: &str, key: UnitKey, greater: bool) -> Condition 
 /// call. What is already so changes nothing and is not in the change log.
 pub async fn upsert(db: &Database, units: &[UnitUpsert]) -> Result<Receipt, UnitError> {
     validate(units)?;
-    let txn = db.begin().await?;
-    if let Err(error) = write_valid(&txn, units).await {
-        txn.rollback().await?;
-        return Err(error);
-    }
-    Ok(change::commit(txn).await?)
+    again(|| async {
+        let txn = db.begin().await?;
+        if let Err(error) = write_valid(&txn, units).await {
+            txn.rollback().await;
+            return Err(error);
+        }
+        Ok(change::commit(txn).await?)
+    })
+    .await
 }
 
 /// [`upsert`] inside a transaction, which is to be rolled back after an error.
-pub async fn write(txn: &DatabaseTransaction, units: &[UnitUpsert]) -> Result<(), UnitError> {
+pub async fn write(txn: &Transaction, units: &[UnitUpsert]) -> Result<(), UnitError> {
     validate(units)?;
     write_valid(txn, units).await
 }
@@ -265,7 +268,10 @@ fn validate(units: &[UnitUpsert]) -> Result<(), UnitError> {
             Patch::Clear => wrong("timeZone", "a unit has a time zone".into()),
             Patch::Set(zone) if jiff::tz::TimeZone::get(zone).is_err() => wrong(
                 "timeZone",
-                format!("{zone:?} is not an IANA time zone, such as Europe/Istanbul"),
+                format!(
+                    "{} is not an IANA time zone, such as Europe/Istanbul",
+                    quote(zone)
+                ),
             ),
             _ => {}
         }
@@ -287,7 +293,7 @@ fn validate(units: &[UnitUpsert]) -> Result<(), UnitError> {
     refuse(violations)
 }
 
-async fn write_valid(txn: &DatabaseTransaction, units: &[UnitUpsert]) -> Result<(), UnitError> {
+async fn write_valid(txn: &Transaction, units: &[UnitUpsert]) -> Result<(), UnitError> {
     let backend = txn.get_database_backend();
     let places = |input: &UnitUpsert| matches!(input.parent, Patch::Set(_));
     if backend == DbBackend::Postgres && units.iter().any(places) {
@@ -298,11 +304,19 @@ async fn write_valid(txn: &DatabaseTransaction, units: &[UnitUpsert]) -> Result<
         )
         .await?;
     }
-    // In order of their keys, so that two callers cannot wait for each other.
-    let mut order: Vec<_> = units.iter().collect();
+    // All that follows goes in this one order, so that two callers cannot wait for
+    // each other.
+    let mut order: Vec<&UnitUpsert> = units.iter().collect();
     order.sort_by_key(|input| input.key);
+    let mut existing = Vec::new();
     for input in &order {
-        upsert_row(txn, input).await?;
+        if !create_row(txn, input).await? {
+            existing.push(input);
+        }
+    }
+    lock_rows(txn, units).await?;
+    for input in existing {
+        update_row(txn, input).await?;
     }
     let mut named: Vec<UnitKey> = units.iter().map(|input| input.key).collect();
     named.extend(units.iter().filter_map(|input| match input.parent {
@@ -317,22 +331,21 @@ async fn write_valid(txn: &DatabaseTransaction, units: &[UnitUpsert]) -> Result<
     {
         ids.insert(key_of(&row)?, (row.id, row.parent_id));
     }
-    let mut violations = Vec::new();
-    for (i, input) in units.iter().enumerate() {
+    let unknown = units.iter().enumerate().filter_map(|(i, input)| {
+        let Patch::Set(parent) = input.parent else {
+            return None;
+        };
+        let message = format!("there is no unit {parent}");
+        let fault = Violation::new(format!("units[{i}].parent"), message);
+        (!ids.contains_key(&parent)).then_some(fault)
+    });
+    refuse(unknown.collect())?;
+    for input in order {
         let (id, old_parent) = ids[&input.key];
         let parent = match input.parent {
             Patch::Keep => old_parent,
             Patch::Clear => None,
-            Patch::Set(parent) => match ids.get(&parent) {
-                Some((id, _)) => Some(*id),
-                None => {
-                    violations.push(Violation::new(
-                        format!("units[{i}].parent"),
-                        format!("there is no unit {parent}"),
-                    ));
-                    continue;
-                }
-            },
+            Patch::Set(parent) => Some(ids[&parent].0),
         };
         if parent != old_parent {
             unit::Entity::update_many()
@@ -363,46 +376,75 @@ async fn write_valid(txn: &DatabaseTransaction, units: &[UnitUpsert]) -> Result<
             }
         }
     }
-    if violations.is_empty() {
-        violations = cycles(txn, units, &ids).await?;
-    }
-    refuse(violations)
+    refuse(cycles(txn, units, &ids).await?)
 }
 
-async fn upsert_row(txn: &DatabaseTransaction, input: &UnitUpsert) -> Result<(), DbErr> {
-    let mut on_conflict = OnConflict::columns([unit::Column::UnitType, unit::Column::UnitNumber]);
-    let mut row = unit::ActiveModel {
+/// Creates a unit, and says whether it did: one that exists is neither written
+/// nor locked.
+async fn create_row(txn: &Transaction, input: &UnitUpsert) -> Result<bool, DbErr> {
+    let given = |patch: &Patch<String>| match patch {
+        Patch::Set(value) => Some(value.clone()),
+        Patch::Keep | Patch::Clear => None,
+    };
+    let row = unit::ActiveModel {
         id: NotSet,
         unit_type: Set(input.key.unit_type().as_str().to_owned()),
         unit_number: Set(input.key.number()),
-        name: Set(input.key.to_string()),
-        time_zone: Set("UTC".to_owned()),
+        name: Set(given(&input.name).unwrap_or_else(|| input.key.to_string())),
+        time_zone: Set(given(&input.time_zone).unwrap_or_else(|| "UTC".to_owned())),
         parent_id: NotSet,
     };
-    let mut updates = Vec::new();
-    if let Patch::Set(name) = &input.name {
-        row.name = Set(name.clone());
-        updates.push(unit::Column::Name);
-    }
-    if let Patch::Set(zone) = &input.time_zone {
-        row.time_zone = Set(zone.clone());
-        updates.push(unit::Column::TimeZone);
-    }
-    if updates.is_empty() {
-        on_conflict.do_nothing();
-    } else {
-        on_conflict.update_columns(updates);
-    }
-    unit::Entity::insert(row)
-        .on_conflict(on_conflict)
+    let mut on_conflict = OnConflict::columns([unit::Column::UnitType, unit::Column::UnitNumber]);
+    let created = unit::Entity::insert(row)
+        .on_conflict(on_conflict.do_nothing().to_owned())
         .exec_without_returning(txn)
         .await?;
+    Ok(created == 1)
+}
+
+/// Locks the units before anything of them is written: a row that only later
+/// statements touch would be locked out of order.
+async fn lock_rows(txn: &Transaction, units: &[UnitUpsert]) -> Result<(), DbErr> {
+    if txn.get_database_backend() != DbBackend::Postgres {
+        return Ok(());
+    }
+    let keys = units.iter().map(|input| &input.key);
+    unit::Entity::find()
+        .select_only()
+        .column(unit::Column::Id)
+        .filter(any_key(keys))
+        .order_by_asc(unit::Column::UnitType)
+        .order_by_asc(unit::Column::UnitNumber)
+        .lock(LockType::NoKeyUpdate)
+        .into_tuple::<i64>()
+        .all(txn)
+        .await?;
+    Ok(())
+}
+
+/// Writes the name and time zone that are given.
+async fn update_row(txn: &Transaction, input: &UnitUpsert) -> Result<(), DbErr> {
+    let columns = [
+        (unit::Column::Name, &input.name),
+        (unit::Column::TimeZone, &input.time_zone),
+    ];
+    let mut update = unit::Entity::update_many();
+    let mut is_any = false;
+    for (column, patch) in columns {
+        if let Patch::Set(value) = patch {
+            update = update.col_expr(column, Expr::value(value.clone()));
+            is_any = true;
+        }
+    }
+    if is_any {
+        update.filter(any_key([&input.key])).exec(txn).await?;
+    }
     Ok(())
 }
 
 /// Follows each new parent upwards: a unit must not come back to itself.
 async fn cycles(
-    txn: &DatabaseTransaction,
+    txn: &Transaction,
     units: &[UnitUpsert],
     ids: &HashMap<UnitKey, (i64, Option<i64>)>,
 ) -> Result<Vec<Violation>, DbErr> {

@@ -12,6 +12,7 @@ use domain::unit::{self, UnitKey, UnitUpsert};
 use domain::{Patch, Violation};
 use serde_json::json;
 use time::{Duration, OffsetDateTime};
+use tokio::task::JoinSet;
 
 use crate::notification::people;
 use crate::support::{DAY, HOUR, NOW, TestDb, on_both_databases, plant, run, run_of, unit_upsert};
@@ -28,6 +29,8 @@ on_both_databases!(
     two_evaluators_fire_once,
     what_breaks_off_is_done_again_and_nothing_twice,
     a_muted_rule_keeps_up_and_says_nothing,
+    a_mute_and_a_change_at_once_are_both_kept,
+    a_rule_that_cannot_be_read_keeps_nobody_from_firing,
     another_history_is_followed_from_its_head,
     a_late_run_is_told_once,
     what_would_have_fired_is_what_fires,
@@ -472,6 +475,68 @@ async fn what_breaks_off_is_done_again_and_nothing_twice(db: TestDb) {
     assert_eq!(kept.firings, 1);
 }
 
+/// Gives a rule another definition, whatever it has.
+async fn update(db: &TestDb, id: i64, definition: Definition) -> Rule {
+    let revised = |_: &Rule| Ok::<_, AlertError>(definition);
+    alert::update(&db.db, id, revised, NOW).await.unwrap()
+}
+
+async fn a_mute_and_a_change_at_once_are_both_kept(db: TestDb) {
+    let watch = rule(&db, about(plant(1), below(10.0, 0.0))).await;
+    let (id, until) = (watch.id, NOW + HOUR);
+    let mut mutes = JoinSet::new();
+    let change = |rule: &Rule| {
+        // The change has read the rule and is going to write all of it.
+        let database = db.db.clone();
+        mutes.spawn(async move { alert::mute(&database, id, Some(until), NOW).await });
+        Ok::<_, AlertError>(Definition {
+            name: "Changed".into(),
+            ..rule.definition.clone()
+        })
+    };
+    alert::update(&db.db, id, change, NOW).await.unwrap();
+    let both = mutes.join_next().await.unwrap().unwrap().unwrap();
+    assert_eq!(both.definition.name, "Changed");
+    assert_eq!(both.definition.muted_until, Some(until));
+    // The other way round: a change that began after the mute keeps it.
+    let rename = |rule: &Rule| {
+        Ok::<_, AlertError>(Definition {
+            name: "Renamed".into(),
+            ..rule.definition.clone()
+        })
+    };
+    let kept = alert::update(&db.db, id, rename, NOW).await.unwrap();
+    assert_eq!(kept.definition.muted_until, Some(until));
+}
+
+async fn a_rule_that_cannot_be_read_keeps_nobody_from_firing(db: TestDb) {
+    let broken = rule(&db, about(plant(1), below(10.0, 0.0))).await;
+    let watch = rule(&db, about(plant(1), below(10.0, 0.0))).await;
+    for (column, json) in [
+        ("parameters", r#"{"$serde_json::private::RawValue": "x"}"#),
+        ("recipients", "[1]"),
+        ("channels", "{}"),
+    ] {
+        let set = format!(
+            "UPDATE alert_rule SET {column} = '{json}' WHERE id = {}",
+            broken.id
+        );
+        db.sql(&set).await;
+        let page = alert::rules(db.db.reader(), None, None, None, 1, false).await;
+        let ids: Vec<i64> = page.unwrap().iter().map(|rule| rule.id).collect();
+        assert_eq!(ids, [watch.id], "the page is full all the same");
+        let rest = alert::rules(db.db.reader(), None, Some(watch.id), None, 1, false).await;
+        assert!(rest.unwrap().is_empty());
+    }
+    // What a rule remembers may be lost; the rule is not.
+    save_at(&db, vec![of(1, 10, [50.0, 50.0])], NOW).await;
+    let mut evaluator = evaluator(&db);
+    assert_eq!(steps(&db, &mut evaluator, NOW).await, 0);
+    db.sql("UPDATE alert_state SET state = '[]'").await;
+    save_at(&db, vec![of(1, 0, [5.0, 5.0])], NOW).await;
+    assert_eq!(steps(&db, &mut evaluator, NOW).await, 1);
+}
+
 async fn a_muted_rule_keeps_up_and_says_nothing(db: TestDb) {
     let watch = rule(&db, about(plant(1), below(10.0, 0.0))).await;
     let mut evaluator = evaluator(&db);
@@ -495,7 +560,7 @@ async fn a_muted_rule_keeps_up_and_says_nothing(db: TestDb) {
         ..about(plant(1), below(10.0, 0.0))
     };
     assert_eq!(step(20.0, until).await, 0);
-    alert::update(&db.db, watch.id, &off, NOW).await.unwrap();
+    update(&db, watch.id, off).await;
     assert_eq!(step(5.0, until).await, 0, "it is off");
     let kept = alert::mute(&db.db, watch.id, None, NOW).await.unwrap();
     assert_eq!(
@@ -601,7 +666,7 @@ async fn a_late_run_is_told_once(db: TestDb) {
 
 /// What a rule fired live and would have fired, by title or headline.
 async fn agree(db: &TestDb, definition: &Definition, until: OffsetDateTime) -> DryRun {
-    let dry = alert::dry_run(&db.db, definition, NOW - Duration::SECOND, until).await;
+    let dry = alert::dry_run(&db.db, definition, NOW - Duration::SECOND, None, until).await;
     let dry = dry.unwrap();
     let would: Vec<String> = dry
         .firings
@@ -649,15 +714,42 @@ async fn what_would_have_fired_is_what_fires(db: TestDb) {
             complete_hours: None,
         }),
     );
-    let dry = alert::dry_run(&db.db, &late, NOW - HOUR * 2, end).await;
+    let dry = alert::dry_run(&db.db, &late, NOW - HOUR * 2, None, end).await;
     let at: Vec<_> = dry.unwrap().firings.iter().map(|f| f.at).collect();
     // Of plant:1 nothing came; of plant:2 one run.
     assert_eq!(
         at,
         [30, -30].map(|minutes| NOW - Duration::minutes(minutes))
     );
-    let long = alert::dry_run(&db.db, &late, NOW - Duration::days(32), NOW).await;
-    assert!(matches!(long, Err(AlertError::Invalid(_))), "{long:?}");
+    let month = Duration::days(31);
+    for (since, until, expect) in [
+        (
+            NOW - month - HOUR,
+            None,
+            "since: expected a time at most 31 days before now",
+        ),
+        (
+            NOW - month - HOUR,
+            Some(NOW + HOUR),
+            "since: expected a time at most 31 days before now",
+        ),
+        (
+            NOW - month - HOUR * 2,
+            Some(NOW - HOUR),
+            "since: expected a time at most 31 days before `until`",
+        ),
+        (NOW, None, "since: expected a time before now"),
+        (
+            NOW - HOUR,
+            Some(NOW - HOUR),
+            "until: expected a time after `since`",
+        ),
+    ] {
+        let refused = alert::dry_run(&db.db, &late, since, until, NOW).await;
+        let refused = refused.unwrap_err();
+        assert!(matches!(refused, AlertError::Unanswerable(_)));
+        assert_eq!(refused.to_string(), expect);
+    }
 }
 
 async fn a_rule_is_checked_and_forgets_when_it_changes(db: TestDb) {
@@ -702,7 +794,7 @@ async fn a_rule_is_checked_and_forgets_when_it_changes(db: TestDb) {
             name: name.into(),
             ..about(plant(1), below(limit, 0.0))
         };
-        let changed = alert::update(&db.db, made.id, &changed, NOW).await.unwrap();
+        let changed = update(&db, made.id, changed).await;
         assert_eq!(changed.definition.name, name);
         save_at(&db, vec![of(1, 50, [5.0, 5.0])], NOW).await;
         assert_eq!(steps(&db, &mut evaluator, NOW).await, expect, "{limit}");

@@ -288,6 +288,79 @@ async fn many_keys_are_one_load_and_share_those_under_way() {
     assert_eq!(read(&fixture.metrics.misses), 3);
 }
 
+/// Reads that differ in their keys are one load, too, if they come while as many are
+/// under way as may be.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_many_ask_for_one_by_one_is_loaded_together() {
+    let mut fixture = Fixture::new(0);
+    let mut tasks = JoinSet::new();
+    for key in 0..4 {
+        fixture.get(&mut tasks, key);
+        fixture.begun.recv().await.unwrap();
+    }
+    for key in 100..600 {
+        fixture.get(&mut tasks, key);
+    }
+    eventually(|| read(&fixture.metrics.misses) == 504).await;
+    assert_eq!(fixture.loads(), 4);
+    // What changes while it waits for its turn is in what is read then.
+    let written = fixture.write(200);
+    fixture.source.gate.add_permits(5);
+    let mut values = Vec::new();
+    while let Some(value) = tasks.join_next().await {
+        values.push(value.unwrap().unwrap());
+    }
+    assert_eq!(fixture.loads(), 5);
+    assert_eq!(
+        values.iter().filter(|value| **value == written).count(),
+        500
+    );
+    assert_eq!(fixture.cache.peek(&200).unwrap().value, written);
+}
+
+/// Who misses very many has a load of their own, and no turn to wait for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_very_wide_read_holds_up_nobody() {
+    let mut fixture = Fixture::new(0);
+    let mut tasks = JoinSet::new();
+    let keys: Vec<u64> = (1000..2000).collect();
+    for _ in 0..6 {
+        let (cache, keys) = (fixture.cache.clone(), keys.clone());
+        tasks.spawn(async move { cache.get_many(&keys).await.map(|_| 0) });
+    }
+    fixture.begun.recv().await.unwrap();
+    fixture.has_joined(5000).await;
+    fixture.get(&mut tasks, 7);
+    fixture.begun.recv().await.unwrap();
+    assert_eq!(fixture.loads(), 2);
+    fixture.source.gate.add_permits(2);
+    for value in tasks.join_all().await {
+        assert_eq!(value.unwrap(), 0);
+    }
+}
+
+/// A load that panics takes nobody with it who waits at the gate.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_that_panics_leaves_the_others_their_turn() {
+    let mut fixture = Fixture::new(0);
+    let mut tasks = JoinSet::new();
+    fixture.source.panics.store(true, Ordering::SeqCst);
+    for key in 0..4 {
+        fixture.get(&mut tasks, key);
+        fixture.begun.recv().await.unwrap();
+    }
+    let mut waiting = JoinSet::new();
+    fixture.get(&mut waiting, 100);
+    eventually(|| read(&fixture.metrics.misses) == 5).await;
+    fixture.source.gate.add_permits(1);
+    fixture.begun.recv().await.unwrap();
+    fixture.source.panics.store(false, Ordering::SeqCst);
+    fixture.source.gate.add_permits(4);
+    assert_eq!(waiting.join_next().await.unwrap().unwrap().unwrap(), 0);
+    let aborted = tasks.join_all().await;
+    assert!(aborted.iter().any(Result::is_err), "{aborted:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn it_stays_within_its_budget() {
     const KEYS: u64 = 5000;

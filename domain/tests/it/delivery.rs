@@ -24,6 +24,7 @@ on_both_databases!(
     what_was_given_up_can_be_tried_again,
     what_was_not_attempted_after_all_does_not_count,
     replicas_share_the_work,
+    what_cannot_be_read_is_dead_and_holds_up_nothing,
 );
 
 async fn lease(db: &TestDb, channel: Channel, name: &str, now: OffsetDateTime) -> Vec<Message> {
@@ -57,6 +58,42 @@ async fn settle(
 fn sent() -> Outcome {
     Outcome::Sent {
         answer: Some("250 ok".into()),
+    }
+}
+
+async fn what_cannot_be_read_is_dead_and_holds_up_nothing(db: TestDb) {
+    let [a, ..] = people(&db).await;
+    let unreadable = r#"{"$serde_json::private::RawValue": "x"}"#;
+    let mut broken = Vec::new();
+    for column in ["data", "variables"] {
+        let id = send(&db, &mail_to(&["a"])).await;
+        db.sql(&format!(
+            "UPDATE notification SET {column} = '{unreadable}' WHERE id = {id}"
+        ))
+        .await;
+        broken.push(id);
+    }
+    let whole = send(&db, &mail_to(&["a", "b"])).await;
+    db.sql(&format!(
+        "UPDATE endpoint SET secret = '{unreadable}' WHERE address = 'b@example.org'"
+    ))
+    .await;
+    let leased = lease(&db, Channel::Email, "one", NOW).await;
+    assert_eq!(notifications(&leased), [whole]);
+    let states: Vec<_> = deliveries(&db, a).await;
+    assert_eq!(states[0].1, "DEAD");
+    let filter = DeliveryFilter {
+        states: Some(vec![DeliveryState::Dead]),
+        ..DeliveryFilter::default()
+    };
+    let dead = delivery::list(db.db.reader(), &filter, None, None, 10, false)
+        .await
+        .unwrap();
+    assert_eq!(dead.len(), 3, "{dead:?}");
+    for delivery in dead {
+        assert_eq!(delivery.attempts, 0, "nothing was attempted");
+        let reason = delivery.last_error.unwrap();
+        assert!(reason.contains("cannot be read"), "{reason}");
     }
 }
 

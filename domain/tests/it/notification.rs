@@ -6,6 +6,7 @@ use domain::notification::{
     self, Channel, GroupUpsert, InboxCursor, InboxFilter, NewEndpoint, NotificationError,
     Preference, SendRequest, SettingsUpdate, Severity, Target, Throttle, UserUpsert,
 };
+use serde_json::json;
 use time::{Duration, OffsetDateTime};
 
 use crate::support::{NOW, TestDb, on_both_databases};
@@ -15,6 +16,8 @@ on_both_databases!(
     what_was_taken_back_says_nothing_any_more,
     an_unknown_recipient_leaves_nothing,
     every_bad_value_is_named,
+    json_that_would_not_read_back_is_refused,
+    stored_json_that_cannot_be_read_is_nothing,
     the_count_is_exact_whatever_happens,
     a_list_is_paged_and_filtered,
     a_key_replays_its_answer,
@@ -272,6 +275,80 @@ async fn every_bad_value_is_named(db: TestDb) {
             "throttle.seconds"
         ]
     );
+}
+
+const TOKEN: &str = "$serde_json::private::RawValue";
+
+async fn json_that_would_not_read_back_is_refused(db: TestDb) {
+    people(&db).await;
+    for (data, path) in [
+        (json!({ TOKEN: "x" }), format!("data[\"{TOKEN}\"]")),
+        (
+            json!({ "a": [{ TOKEN: "{}" }] }),
+            format!("data[\"a\"][0][\"{TOKEN}\"]"),
+        ),
+    ] {
+        let request = SendRequest {
+            data: Some(data.clone()),
+            variables: Some(data),
+            ..to_users(&["a"])
+        };
+        let refused = notification::send(&db.db, "sender", &request, NOW).await;
+        let Err(NotificationError::Invalid(violations)) = refused else {
+            panic!("{refused:?}");
+        };
+        let paths: Vec<&str> = violations.iter().map(|of| of.path.as_str()).collect();
+        assert_eq!(paths, [&path, &path.replace("data[", "variables[")]);
+    }
+    assert_eq!(db.count("notification").await, 0);
+}
+
+async fn stored_json_that_cannot_be_read_is_nothing(db: TestDb) {
+    let [a, ..] = people(&db).await;
+    let with_data = SendRequest {
+        data: Some(json!({ "unit": 1 })),
+        ..to_users(&["a"])
+    };
+    let broken = send(&db, &with_data).await;
+    let whole = send(&db, &with_data).await;
+    let scheduled = SendRequest {
+        not_before: Some(NOW + Duration::HOUR),
+        ..with_data
+    };
+    let later = send(&db, &scheduled).await;
+    db.sql(&format!(
+        "UPDATE notification SET data = '{{\"{TOKEN}\": \"x\"}}' WHERE id = {broken}"
+    ))
+    .await;
+    db.sql(&format!(
+        "UPDATE notification SET channels = '[1]' WHERE id = {later}"
+    ))
+    .await;
+    let changes = db.tail().await;
+    let everything = InboxFilter::default();
+    let list = notification::list(db.db.reader(), a, &everything, None, None, 9, false).await;
+    let list: Vec<_> = list
+        .unwrap()
+        .iter()
+        .map(|of| (of.notification.id, of.notification.data.clone()))
+        .collect();
+    let data = Some(json!({ "unit": 1 }));
+    assert_eq!(list, [(whole, data), (broken, None)]);
+    let one = notification::received(db.db.reader(), a, broken).await;
+    assert_eq!(one.unwrap().unwrap().notification.data, None);
+    for change in &changes {
+        let Subject::Notification(subject) = &change.subject else {
+            continue;
+        };
+        let change = [(subject, change.operation)];
+        let written = notification::written(db.db.reader(), &change, None).await;
+        assert!(written.unwrap()[0].notification.is_some());
+    }
+    // What nobody knows the channels of comes over none, and holds up nothing.
+    let published = notification::publish_due(&db.db, NOW + Duration::HOUR).await;
+    assert!(published.unwrap().is_some());
+    let published = notification::publish_due(&db.db, NOW + Duration::HOUR).await;
+    assert!(published.unwrap().is_none());
 }
 
 async fn the_count_is_exact_whatever_happens(db: TestDb) {

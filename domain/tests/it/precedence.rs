@@ -89,7 +89,7 @@ async fn a_value_says_which_run_it_came_from(db: TestDb) {
         .map(|point| (point.source.run_id, point.source.issued_at))
         .collect();
     assert_eq!(sources, [(second, NOW + HOUR), (first, NOW)]);
-    let found = domain::forecast::run(db.db.reader(), second).await.unwrap();
+    let found = db.forecasts.run(second).await.unwrap();
     let found = found.unwrap();
     assert_eq!((found.issued_at, found.received_at), (NOW + HOUR, NOW));
 }

@@ -66,6 +66,7 @@ impl TestDb {
             max_connections: 4,
             // Ample: a machine that is busy with other things is no failure.
             acquire_timeout: Duration::from_secs(120),
+            statement_timeout: Duration::from_secs(20),
             create_if_missing: false,
         })
         .await
@@ -103,6 +104,13 @@ impl TestDb {
         });
         provider::upsert(&self.db, &providers).await.unwrap();
         self.tail().await;
+    }
+
+    /// Another program's connections to the same database.
+    pub(crate) async fn connect_again(&self) -> sea_orm::DatabaseConnection {
+        let mut options = sea_orm::ConnectOptions::new(self._place.url());
+        options.max_connections(1).sqlx_logging(false);
+        sea_orm::Database::connect(options).await.unwrap()
     }
 
     pub(crate) fn is_postgres(&self) -> bool {

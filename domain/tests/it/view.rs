@@ -23,7 +23,75 @@ on_both_databases!(
     resolutions_are_series_of_their_own,
     warming_up_loads_today_and_the_days_after,
     what_a_run_wrote_is_found_by_day,
+    a_run_is_known_as_soon_as_it_is_there,
+    many_runs_are_a_few_reads,
+    values_that_cannot_be_read_say_nothing,
 );
+
+/// Reads of the database that a cache has made.
+fn loads(db: &TestDb, cache: &'static str) -> u64 {
+    let loads = &db.forecasts.metrics().loads;
+    loads.get_or_create(&[("cache", cache)]).get()
+}
+
+async fn a_run_is_known_as_soon_as_it_is_there(db: TestDb) {
+    let first = db.save(run(NOW, DAY, [1.0])).await;
+    assert_eq!(db.forecasts.run(first + 1).await.unwrap(), None);
+    let second = db.save(run(NOW + HOUR, DAY, [2.0])).await;
+    assert_eq!(second, first + 1);
+    let found = db.forecasts.run(second).await.unwrap().unwrap();
+    assert_eq!((found.issued_at, found.received_at), (NOW + HOUR, NOW));
+    // It never changes, whatever is saved after it.
+    let before = loads(&db, "run");
+    db.save(run(NOW + HOUR * 2, DAY, [3.0])).await;
+    assert!(db.forecasts.run(second).await.unwrap().is_some());
+    assert_eq!(loads(&db, "run"), before);
+}
+
+async fn many_runs_are_a_few_reads(db: TestDb) {
+    let runs = (0..500).map(|minute| run(NOW - Duration::minutes(minute), DAY, [1.0]));
+    let saved = db.try_save(runs.collect()).await.unwrap();
+    db.tail().await;
+    let reads = saved.run_ids.iter().map(|id| db.forecasts.run(*id));
+    let found = futures_util::future::join_all(reads).await;
+    for (minute, run) in (0..).zip(found) {
+        let run = run.unwrap().unwrap();
+        assert_eq!(run.issued_at, NOW - Duration::minutes(minute));
+    }
+    assert_eq!(loads(&db, "run"), 1, "all came before the first read began");
+}
+
+async fn values_that_cannot_be_read_say_nothing(db: TestDb) {
+    db.save(run(NOW, DAY, [1.0, 2.0])).await;
+    let other = SeriesKey {
+        unit: plant(2),
+        ..series()
+    };
+    db.save(run_of(&other, NOW, DAY, [7.0])).await;
+    let broken = db.save(run(NOW + HOUR, DAY, [5.0])).await;
+    // Triggers refuse it, unless somebody took them away.
+    if db.is_postgres() {
+        db.sql("ALTER TABLE forecast_curve DISABLE TRIGGER USER")
+            .await;
+    } else {
+        let triggers =
+            "SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'forecast_curve'";
+        for row in db.rows(triggers).await {
+            let name: String = row.try_get("", "name").unwrap();
+            db.sql(&format!("DROP TRIGGER {name}")).await;
+        }
+    }
+    db.sql(&format!(
+        "UPDATE forecast_curve SET \"values\" = '[\"x\"]' WHERE run_id = {broken}"
+    ))
+    .await;
+    db.tail().await;
+    let hours = db.hours(View::Latest).await;
+    assert_eq!(hours[..2], [Some(1.0), Some(2.0)]);
+    assert_eq!(db.hours(View::Run(broken)).await, [None; 6]);
+    let curve = db.curve_of(&other, DAY, DAY + HOUR, View::Latest).await;
+    assert_eq!(curve.unwrap().values().collect::<Vec<_>>(), [7.0]);
+}
 
 async fn known_at_is_what_had_been_issued(db: TestDb) {
     for hour in 0..3 {

@@ -8,7 +8,11 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 pub struct ChangeLogMetrics {
     /// Numbering statements run.
     pub ticks: Counter,
-    /// How long each took, in seconds.
+    /// Numbering statements that failed.
+    pub failed_ticks: Counter,
+    /// Reads of the log that failed.
+    pub failed_reads: Counter,
+    /// How long each tick took, in seconds.
     pub tick_seconds: Histogram,
     /// Changes that this replica gave their position.
     pub numbered: Counter,
@@ -35,6 +39,8 @@ impl Default for ChangeLogMetrics {
         let seconds = || Histogram::new(exponential_buckets(0.0005, 2.0, 14));
         Self {
             ticks: Counter::default(),
+            failed_ticks: Counter::default(),
+            failed_reads: Counter::default(),
             tick_seconds: seconds(),
             numbered: Counter::default(),
             overlooked: Counter::default(),

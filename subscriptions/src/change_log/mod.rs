@@ -4,14 +4,17 @@
 //! database, so that a lost signal costs time and never a change. Changes that
 //! other replicas tell of may be applied sooner; the log confirms them.
 
+mod answered;
 mod heard;
 mod metrics;
+mod outage;
 mod outbox;
 mod sequencer;
 mod tail;
 #[cfg(test)]
 mod tests;
 
+use answered::Answered;
 pub(crate) use heard::Heard;
 pub use metrics::ChangeLogMetrics;
 pub(crate) use outbox::Outbox;
@@ -81,6 +84,7 @@ struct Shared {
     numbered: Mutex<Option<LogPage>>,
     outbox: Outbox,
     heard: Heard,
+    answered: Answered,
     recent: Mutex<RecentTransactions>,
     /// Leave to read the log from far back, so that those who do cannot take all
     /// connections.
@@ -145,6 +149,7 @@ impl ChangeLog {
                 numbered: Mutex::default(),
                 outbox: Outbox::default(),
                 heard: Heard::default(),
+                answered: Answered::new(head),
                 recent: Mutex::default(),
                 readers: Semaphore::new(READERS),
             }),
@@ -181,6 +186,11 @@ impl ChangeLog {
         &self.shared.metrics
     }
 
+    /// How long ago the database last answered both sequencer and tail.
+    pub fn silence(&self) -> Duration {
+        self.shared.answered.silence()
+    }
+
     /// What this replica has numbered, for others.
     pub(crate) fn outbox(&self) -> &Outbox {
         &self.shared.outbox
@@ -191,8 +201,18 @@ impl ChangeLog {
         &self.shared.heard
     }
 
+    /// The newest head that this replica has seen.
+    pub fn head(&self) -> Position {
+        let (ticked, read) = (self.ticked(), self.shared.answered.head());
+        if ticked.epoch == read.epoch && ticked.number > read.number {
+            ticked
+        } else {
+            read
+        }
+    }
+
     /// The head that this replica's last tick left.
-    pub(crate) fn head(&self) -> Position {
+    pub(crate) fn ticked(&self) -> Position {
         self.shared.ticked.borrow().head
     }
 
@@ -225,7 +245,9 @@ impl ChangeLog {
                 Ok(position)
             }
             Receipt::Nothing => {
-                let head = change::read_head(self.shared.db.reader()).await?;
+                // What it found done already may have been committed by another replica
+                // just now, and have no position yet.
+                let head = self.settle().await?;
                 self.shared.wake_tail.notify_one();
                 self.wait_applied(head).await?;
                 Ok(head)
@@ -270,7 +292,7 @@ impl ChangeLog {
         }
         if applied.epoch != wanted.epoch {
             // Of a history that began just now, or of one that is over?
-            match change::read_head(self.shared.db.reader()).await {
+            match change::read_head(self.shared.db.control()).await {
                 Ok(head) if head.epoch != wanted.epoch => {
                     return Err(ExpiredError {
                         wanted,
@@ -318,7 +340,7 @@ impl ChangeLog {
 
     /// For a transaction that left the memory of recent ones, or changed nothing.
     async fn look_up(&self, xid: u64, head: Position) -> Result<Position, DbErr> {
-        let db = self.shared.db.reader();
+        let db = self.shared.db.control();
         let row = db
             .query_one_raw(Statement::from_sql_and_values(
                 db.get_database_backend(),

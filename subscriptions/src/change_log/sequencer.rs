@@ -1,5 +1,6 @@
 //! The sequencer: gives committed changes their positions.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use thiserror::Error;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::outage::Outage;
 use super::{Shared, Ticked, saturating};
 
 /// Numbers what has committed, when a writer asks and now and then by itself.
@@ -42,10 +44,22 @@ impl Sequencer {
         }
     }
 
-    /// Runs until it is stopped; fails when a tick fails.
-    pub async fn run(mut self, stop: CancellationToken) -> Result<(), TickError> {
+    /// Runs until it is stopped. A tick that fails is tried again: writers wait for it.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), Infallible> {
+        let mut outage = Outage::new("the change log cannot be numbered");
         while !stop.is_cancelled() {
-            self.step().await?;
+            match self.step().await {
+                Ok(()) => outage.over(),
+                Err(TickError(error)) => {
+                    self.shared.metrics.failed_ticks.inc();
+                    let delay = outage.failed(&error);
+                    tokio::select! {
+                        () = stop.cancelled() => {}
+                        () = sleep(delay) => {}
+                    }
+                    continue;
+                }
+            }
             // A writer may have asked while the tick ran. Where several share ticks
             // anyway, a moment lets more of them share the next: a tick each would
             // cost the database as much as the writes do.
@@ -84,8 +98,10 @@ impl Sequencer {
         self.crowded = covered - self.shared.ticked.borrow().covered > 1;
         let began = Instant::now();
         let Some(tick) = change::tick(&self.shared.db, mode).await? else {
+            self.shared.answered.sequencer();
             return Ok(());
         };
+        self.shared.answered.sequencer();
         let head = tick.page.head;
         let metrics = &self.shared.metrics;
         metrics.ticks.inc();
@@ -120,7 +136,7 @@ impl Sequencer {
         if numbered == 0 || self.shared.db.backend() != DbBackend::Postgres {
             return Ok(());
         }
-        let db = self.shared.db.reader();
+        let db = self.shared.db.control();
         let row = db
             .query_one_raw(Statement::from_string(
                 DbBackend::Postgres,

@@ -1,5 +1,6 @@
 //! The tail: reads the log on from the applied position.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::heard::Contradiction;
+use super::outage::Outage;
 use super::{Shared, saturating};
 use crate::hub::Event;
 
@@ -46,15 +48,23 @@ impl Tail {
         }
     }
 
-    /// Runs until it is stopped; fails when the log cannot be read.
-    pub async fn run(mut self, stop: CancellationToken) -> Result<(), TailError> {
+    /// Runs until it is stopped. What cannot be read is read later: the log keeps it.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), Infallible> {
+        let mut outage = Outage::new("the change log cannot be read");
         while !stop.is_cancelled() {
             self.take_heard();
             let look_at = self
                 .asked_for
                 .map_or(self.look_at, |at| at.min(self.look_at));
             if look_at <= Instant::now() {
-                self.look().await?;
+                match self.look().await {
+                    Ok(()) => outage.over(),
+                    Err(TailError(error)) => {
+                        self.shared.metrics.failed_reads.inc();
+                        self.look_at = Instant::now() + outage.failed(&error);
+                        self.asked_for = None;
+                    }
+                }
                 continue;
             }
             tokio::select! {
@@ -113,7 +123,8 @@ impl Tail {
         let clock = shared.forecasts.clock();
         let applied = clock.applied();
         let confirmed = shared.heard.confirmed(applied);
-        let page = change::read_after(shared.db.reader(), confirmed.number).await?;
+        let page = change::read_after(shared.db.control(), confirmed.number).await?;
+        shared.answered.tail(page.head);
         shared.metrics.head.set(saturating(page.head.number));
         if let Some(reason) = broken(confirmed, applied, &page) {
             self.start_over(page.head, reason);

@@ -31,6 +31,7 @@ impl Replica {
             url: database.url().to_owned(),
             max_connections: 2,
             acquire_timeout: Duration::from_secs(5),
+            statement_timeout: Duration::from_secs(20),
             create_if_missing: false,
         })
         .await

@@ -85,8 +85,8 @@ pub struct Link {
     pub connected: bool,
     /// How long it has been so.
     pub since: Instant,
-    /// Why it broke, or could not be made.
-    pub last_error: Option<String>,
+    /// That it broke, or could not be made, is in the log.
+    told: bool,
     was_connected: bool,
 }
 
@@ -135,7 +135,7 @@ impl Fanout {
                 link: Mutex::new(Link {
                     connected: false,
                     since: Instant::now(),
-                    last_error: None,
+                    told: false,
                     was_connected: false,
                 }),
             }),
@@ -263,7 +263,7 @@ impl Fanout {
                     numbered_at = Instant::now();
                     page
                 }
-                () = sleep(pause) => LogPage { head: shared.log.head(), changes: Vec::new() },
+                () = sleep(pause) => LogPage { head: shared.log.ticked(), changes: Vec::new() },
             };
             let message = message::encode(&shared.replica, &page, shared.settings.message_bytes);
             let () = redis
@@ -295,7 +295,7 @@ impl Fanout {
         if link.connected {
             return;
         }
-        if link.last_error.is_some() {
+        if link.told {
             tracing::info!(away = ?link.since.elapsed(), "Redis is there again");
         }
         if link.was_connected {
@@ -304,7 +304,7 @@ impl Fanout {
         *link = Link {
             connected: true,
             since: Instant::now(),
-            last_error: None,
+            told: false,
             was_connected: true,
         };
         shared.metrics.connected.set(1);
@@ -313,7 +313,7 @@ impl Fanout {
     fn lost(&self, error: &Broken) {
         let shared = &self.shared;
         let mut link = shared.link.lock();
-        if link.connected || link.last_error.is_none() {
+        if link.connected || !link.told {
             tracing::warn!(
                 error = error as &dyn std::error::Error,
                 "Redis cannot be reached: until it is, changes of other replicas are found in the database, within a second"
@@ -323,7 +323,7 @@ impl Fanout {
             link.connected = false;
             link.since = Instant::now();
         }
-        link.last_error = Some(error.to_string());
+        link.told = true;
         shared.metrics.connected.set(0);
     }
 }

@@ -7,11 +7,12 @@ use domain::change::{Position, Subject};
 use domain::forecast::{Curve, DeliveryRange, ForecastError, Point, SeriesKey, View};
 use time::OffsetDateTime;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_stream::Stream;
 
 use crate::StreamError;
 use crate::change_log::ChangeLog;
+use crate::follow::{FIRST_WAIT, LONGEST_WAIT};
 use crate::hub::{Received, Subscriber, Topic};
 
 /// So long a change that others told of is waited for in the log. Without that
@@ -65,7 +66,8 @@ pub struct Difference {
 
 /// Follows the latest view of a range: at once, then after each change that
 /// touches it. Changes that come faster than they are taken are told together,
-/// never without the last. Whoever joins rings `joiners` and gets a snapshot.
+/// never without the last. A read that fails is tried again for as long as it takes,
+/// and no state is told meanwhile. Whoever joins rings `joiners` and gets a snapshot.
 /// The hub is joined before this returns.
 pub fn live(
     log: &ChangeLog,
@@ -76,7 +78,7 @@ pub fn live(
 ) -> impl Stream<Item = Result<CurveUpdate, StreamError>> + Send + 'static {
     let mut watch = Watch::new(log.clone(), series, range);
     async_stream::try_stream! {
-        let mut told = watch.read().await?;
+        let mut told = watch.read_first().await?;
         yield CurveUpdate {
             position: told.position(),
             update: Update::State(told.clone()),
@@ -85,6 +87,7 @@ pub fn live(
         };
         let mut untold = Touch::default();
         let mut newest = None;
+        let mut patience = FIRST_WAIT;
         let mut not_before = Instant::now() + options.interval;
         loop {
             let woken = tokio::select! {
@@ -104,7 +107,17 @@ pub fn live(
                 Woken::Due => {
                     untold.add(watch.queued());
                     watch.confirmed().await;
-                    let now = watch.read().await?;
+                    let now = match watch.read().await {
+                        Ok(now) => now,
+                        Err(error) if is_passing(&error) => {
+                            // The last state stands until then, for who joins, too.
+                            not_before = Instant::now() + patience;
+                            patience = (patience * 2).min(LONGEST_WAIT);
+                            continue;
+                        }
+                        Err(error) => Err(error)?,
+                    };
+                    patience = FIRST_WAIT;
                     let difference = Difference::between(&told, &now, options.min_delta);
                     if difference.is_empty() && (options.differences || options.min_delta.is_some()) {
                         // Still untold, for the count; nothing to tell until the next touch.
@@ -133,6 +146,11 @@ pub fn live(
             }
         }
     }
+}
+
+/// Whether another attempt may succeed.
+fn is_passing(error: &ForecastError) -> bool {
+    matches!(error, ForecastError::Database(_) | ForecastError::Aborted)
 }
 
 enum Woken {
@@ -192,9 +210,30 @@ impl Watch {
         let forecasts = self.log.forecasts();
         let curve = forecasts
             .curve(&self.series, self.range, View::Latest)
-            .await?;
+            .await
+            .inspect_err(|error| {
+                tracing::warn!(
+                    error = error as &dyn std::error::Error,
+                    "a live curve could not be read"
+                );
+            })?;
         self.seen = curve.position();
         Ok(curve)
+    }
+
+    /// The first state: as long as event streams do it waits for a database that
+    /// fails. There is nothing yet that could stand instead.
+    async fn read_first(&mut self) -> Result<Curve, ForecastError> {
+        let mut wait = FIRST_WAIT;
+        loop {
+            match self.read().await {
+                Err(error) if is_passing(&error) && wait <= LONGEST_WAIT => {
+                    sleep(wait).await;
+                    wait *= 2;
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     /// Waits a moment for this replica to have read what touched the curve.

@@ -196,7 +196,9 @@ impl Hub {
                 Some(user_id) => (None, Some(Topic::NotificationsOf(user_id))),
                 None => (Some(Topic::SharedNotifications), None),
             },
-            Subject::Unit(_) | Subject::Provider(_) | Subject::Everything => (None, None),
+            Subject::Unit(_) | Subject::Provider(_) | Subject::Other(_) | Subject::Everything => {
+                (None, None)
+            }
         };
         let topics = [Some(Topic::Everything), wide, narrow];
         let mut lagged = Vec::new();

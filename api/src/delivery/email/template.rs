@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use domain::notification::Severity;
+use domain::quote;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
 
 use super::folder::{self, Body, LocaleFiles, PLAIN, TemplateFile, TemplateFolder};
@@ -60,13 +61,13 @@ pub(crate) enum TemplateError {
 /// A notification cannot be written with the template it names.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CheckError {
-    #[error("there is no template `{0}`")]
+    #[error("there is no template {}", quote(.0))]
     UnknownTemplate(String),
     #[error("the variables of a template are a JSON object")]
     NotAnObject,
     #[error("the template `{template}` needs the variable `{variable}`")]
     MissingVariable { template: String, variable: String },
-    #[error("the template `{template}` has no variable `{variable}`")]
+    #[error("the template `{template}` has no variable {}", quote(variable))]
     UnknownVariable { template: String, variable: String },
 }
 

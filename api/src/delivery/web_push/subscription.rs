@@ -18,7 +18,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 /// Why a push subscription is of no use.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SubscriptionError {
-    #[error("the push service cannot be called")]
+    #[error(transparent)]
     Address(#[from] AddressError),
     #[error("p256dh is not a P-256 public key of 65 bytes in base64url")]
     Key,

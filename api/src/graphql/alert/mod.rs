@@ -9,8 +9,9 @@ pub(crate) use query::{AlertQuery, AlertRules};
 use async_graphql::{Context, ID};
 use domain::access::Role;
 use domain::alert::{self as domain_alert, Definition, Rule};
+use domain::quote;
 
-use super::types::notification::number_of;
+use super::types::id::number_of;
 use super::{log, viewer};
 use crate::delivery::Channels;
 use crate::error::ApiError;
@@ -23,7 +24,7 @@ async fn own_rule(ctx: &Context<'_>, id: &ID, argument: &str) -> Result<Rule, Ap
     let viewer = viewer(ctx);
     rule.filter(|rule| rule.owner == viewer.user || viewer.roles.allow(Role::Admin))
         .ok_or_else(|| {
-            let message = format!("there is no alert rule {:?} of yours", id.as_str());
+            let message = format!("there is no alert rule {} of yours", quote(id));
             ApiError::unknown(message, Some(argument.into()))
         })
 }

@@ -1,7 +1,7 @@
 //! What can be changed of alert rules.
 
 use async_graphql::{Context, Object};
-use domain::alert as domain_alert;
+use domain::alert::{self as domain_alert, Rule};
 use time::OffsetDateTime;
 
 use super::super::types::alert::{
@@ -47,15 +47,17 @@ impl AlertMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "Which rule, and what of it.")] input: UpdateAlertRuleInput,
     ) -> async_graphql::Result<AlertRulePayload> {
-        let rule = own_rule(ctx, &input.id, "id").await?;
-        let definition = input.over(rule.definition)?;
-        demand_reach(ctx, &rule.owner, &definition)?;
-        require_channels(ctx, &definition)?;
+        let id = own_rule(ctx, &input.id, "input.id").await?.id;
+        let revise = |rule: &Rule| -> Result<_, ApiError> {
+            let definition = input.over(rule.definition.clone())?;
+            demand_reach(ctx, &rule.owner, &definition)?;
+            require_channels(ctx, &definition)?;
+            Ok(definition)
+        };
         let db = log(ctx).database();
-        let now = OffsetDateTime::now_utc();
-        let rule = domain_alert::update(db, rule.id, &definition, now).await;
+        let rule = domain_alert::update(db, id, revise, OffsetDateTime::now_utc()).await?;
         Ok(AlertRulePayload {
-            rule: AlertRule(rule.map_err(ApiError::from)?),
+            rule: AlertRule(rule),
         })
     }
 
@@ -66,7 +68,7 @@ impl AlertMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "Which rule.")] input: DeleteAlertRuleInput,
     ) -> async_graphql::Result<DeleteAlertRulePayload> {
-        let rule = own_rule(ctx, &input.id, "id").await?;
+        let rule = own_rule(ctx, &input.id, "input.id").await?;
         let gone = domain_alert::delete(log(ctx).database(), rule.id).await;
         gone.map_err(ApiError::from)?;
         Ok(DeleteAlertRulePayload {
@@ -82,10 +84,10 @@ impl AlertMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "Which rule, and until when.")] input: MuteAlertRuleInput,
     ) -> async_graphql::Result<AlertRulePayload> {
-        let rule = own_rule(ctx, &input.id, "id").await?;
+        let rule = own_rule(ctx, &input.id, "input.id").await?;
         let db = log(ctx).database();
         let now = OffsetDateTime::now_utc();
-        let rule = domain_alert::mute(db, rule.id, input.until, now).await;
+        let rule = domain_alert::mute(db, rule.id, input.until.map(|at| at.0), now).await;
         Ok(AlertRulePayload {
             rule: AlertRule(rule.map_err(ApiError::from)?),
         })

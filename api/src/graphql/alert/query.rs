@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::super::page::{Page, decode_cursor};
 use super::super::types::alert::{AlertDryRun, AlertRule, CreateAlertRuleInput};
+use super::super::types::scalar::DateTime;
 use super::super::{log, viewer};
 use super::own_rule;
 use crate::error::{ApiError, ErrorCode};
@@ -81,16 +82,17 @@ impl AlertQuery {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "The rule, as `createAlertRule` takes it.")] input: CreateAlertRuleInput,
-        #[graphql(desc = "What was received after this.")] since: OffsetDateTime,
+        #[graphql(desc = "What was received after this.")] since: DateTime,
         #[graphql(desc = "What was received by then; now if absent or later.")] until: Option<
-            OffsetDateTime,
+            DateTime,
         >,
     ) -> async_graphql::Result<AlertDryRun> {
         let definition = input.into_domain()?;
         let now = OffsetDateTime::now_utc();
-        let until = until.unwrap_or(now).min(now);
+        let until = until.map(|at| at.0);
         let turn = DRY_RUNS.acquire().await;
-        let run = domain_alert::dry_run(log(ctx).database(), &definition, since, until).await;
+        let run =
+            domain_alert::dry_run(log(ctx).database(), &definition, since.0, until, now).await;
         drop(turn);
         Ok(AlertDryRun::from(run.map_err(ApiError::from)?))
     }

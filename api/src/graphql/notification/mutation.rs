@@ -13,11 +13,11 @@ use super::super::types::delivery::{
     Delivery, RetryDeliveriesInput, RetryDeliveriesPayload, RetryDeliveryInput,
     RetryDeliveryPayload,
 };
+use super::super::types::id::number_of;
 use super::super::types::notification::{
     DeleteNotificationsInput, DeleteNotificationsPayload, MarkAllNotificationsReadInput,
     MarkNotificationsReadInput, MarkNotificationsReadPayload, RevokeNotificationInput,
     RevokeNotificationPayload, SendNotificationInput, SendNotificationPayload, notification_id,
-    number_of,
 };
 use super::super::types::patch;
 use super::super::types::scalar::Position;
@@ -150,7 +150,7 @@ impl NotificationMutation {
     ) -> async_graphql::Result<MarkNotificationsReadPayload> {
         let user = own_user(ctx).await?;
         let now = OffsetDateTime::now_utc();
-        let until = input.unwrap_or_default().until.unwrap_or(now);
+        let until = input.unwrap_or_default().until.map_or(now, |at| at.0);
         let db = log(ctx).database();
         let marked = domain_notification::mark_all_read(db, user, until, now).await;
         Ok(marked_payload(ctx, user, marked.map_err(ApiError::from)?).await?)
@@ -213,7 +213,7 @@ impl NotificationMutation {
         web_push
             .check_subscription(&input.endpoint, &input.p256dh, &input.auth)
             .await
-            .map_err(ApiError::from)?;
+            .map_err(|error| ApiError::bad_input(error.to_string()))?;
         let endpoint = NewEndpoint {
             channel: Channel::WebPush,
             address: input.endpoint,
@@ -282,8 +282,9 @@ impl NotificationMutation {
         let secret = webhook::generate_secret();
         let newest = secret.clone();
         domain_notification::set_secret(log(ctx).database(), user, id, move |known| {
-            let last = known["secrets"][0].clone();
-            json!({ "secrets": [newest, last] })
+            let last = known["secrets"][0].as_str().map(str::to_owned);
+            let secrets: Vec<String> = [Some(newest), last].into_iter().flatten().collect();
+            json!({ "secrets": secrets })
         })
         .await
         .map_err(ApiError::from)?;
@@ -334,7 +335,7 @@ impl NotificationMutation {
         let input = input.unwrap_or_default();
         let filter = RetryFilter {
             channel: input.channel.map(Into::into),
-            since: input.since,
+            since: input.since.map(|at| at.0),
             unknown: input.unknown,
         };
         let db = log(ctx).database();

@@ -1,15 +1,16 @@
 //! What can be asked of notifications.
 
 use async_graphql::connection::{Connection, Edge, OpaqueCursor};
-use async_graphql::{Context, Json, Object};
+use async_graphql::{Context, Object};
 use domain::access::Role;
+use domain::json;
 use domain::notification::delivery;
 use domain::notification::{self as domain_notification, Channel, InboxCursor};
-use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
 use super::super::page::{Page, bad_cursor, decode_cursor};
 use super::super::types::delivery::{Delivery, DeliveryFilter};
+use super::super::types::json::JsonObject;
 use super::super::types::mail::{MailPreview, MailTemplate};
 use super::super::types::notification::{ChannelName, Notification, NotificationFilter};
 use super::super::types::user::{Endpoint, NotificationSettings, User};
@@ -230,16 +231,17 @@ impl NotificationQuery {
         ctx: &Context<'_>,
         #[graphql(desc = "The template's name.", default = "plain")] template: String,
         #[graphql(desc = "A language tag, such as `de-AT`.")] locale: Option<String>,
-        #[graphql(desc = "The template's variables: a JSON object.")] variables: Option<
-            Json<Map<String, Value>>,
-        >,
+        #[graphql(desc = "The template's variables: a JSON object.")] variables: Option<JsonObject>,
         #[graphql(desc = "The notification's title.", default = "A title")] title: String,
         #[graphql(desc = "The notification's body.", default = "What there is to say.")]
         body: String,
     ) -> async_graphql::Result<MailPreview> {
         demand(ctx, Role::Sender)?;
         let channels = ctx.data_unchecked::<Channels>();
-        let variables: Option<Value> = variables.map(|Json(map)| map.into());
+        let variables = variables.map(|variables| variables.0);
+        if let Some(variables) = &variables {
+            ApiError::check(json::faults("variables", variables))?;
+        }
         let preview = channels.preview(
             &template,
             locale.as_deref(),

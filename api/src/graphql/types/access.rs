@@ -4,8 +4,9 @@ use async_graphql::{Enum, ID, InputObject, Object, SimpleObject};
 use domain::access as domain_access;
 use time::OffsetDateTime;
 
-use super::scalar::UnitKey;
-use super::split_id;
+use super::id::number_of;
+use super::scalar::{DateTime, UnitKey};
+use crate::error::ApiError;
 
 /// What a caller may do beyond reading.
 #[derive(Enum, Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +91,7 @@ pub(crate) struct CreateApiKeyInput {
     #[graphql(default)]
     companies: Vec<UnitKey>,
     /// From when on it lets nobody in; never, if absent.
-    expires_at: Option<OffsetDateTime>,
+    expires_at: Option<DateTime>,
 }
 
 /// The key that was made.
@@ -123,17 +124,14 @@ impl From<CreateApiKeyInput> for domain_access::NewApiKey {
             user: input.user,
             roles: input.roles.into_iter().map(Into::into).collect(),
             companies: input.companies.into_iter().map(|key| key.0).collect(),
-            expires_at: input.expires_at,
+            expires_at: input.expires_at.map(|at| at.0),
         }
     }
 }
 
 impl RevokeApiKeyInput {
-    /// The key's number, if the id is one of a key.
-    pub(crate) fn number(&self) -> Option<i64> {
-        match split_id(&self.id) {
-            Some(("api-key", number)) => number.parse().ok(),
-            _ => None,
-        }
+    /// The key's number.
+    pub(crate) fn number(&self) -> Result<i64, ApiError> {
+        number_of("api-key", &self.id, "input.id")
     }
 }

@@ -10,13 +10,14 @@ use domain::alert::{
 use domain::forecast::SeriesKey;
 use domain::notification::Target;
 use domain::provider::ProviderKey;
+use domain::quote;
 use serde_json::Value;
 use time::{Duration, OffsetDateTime};
 
 use super::forecast::{provider_of, unit_of};
 use super::notification::{ChannelName, NotificationTarget, SeverityName};
 use super::provider::Provider;
-use super::scalar::{Resolution, UnitKey};
+use super::scalar::{DateTime, Resolution, UnitKey};
 use super::unit::Unit;
 use crate::error::ApiError;
 
@@ -413,7 +414,7 @@ pub(crate) struct CreateAlertRuleInput {
     /// in so many seconds, unless it is critical.
     throttle_seconds: Option<i64>,
     /// Until then it tells nobody.
-    muted_until: Option<OffsetDateTime>,
+    muted_until: Option<DateTime>,
     /// Off, it tells nobody.
     #[graphql(default = true)]
     enabled: bool,
@@ -423,7 +424,7 @@ pub(crate) struct CreateAlertRuleInput {
 fn provider_key(key: &str) -> Result<ProviderKey, ApiError> {
     key.parse().map_err(|_| {
         ApiError::unknown(
-            format!("there is no provider {key:?}"),
+            format!("there is no provider {}", quote(key)),
             Some("provider".into()),
         )
     })
@@ -441,7 +442,7 @@ impl CreateAlertRuleInput {
             channels: self.channels.into_iter().map(Into::into).collect(),
             severity: self.severity.into(),
             throttle: self.throttle_seconds.map(Duration::seconds),
-            muted_until: self.muted_until,
+            muted_until: self.muted_until.map(|at| at.0),
             enabled: self.enabled,
         })
     }
@@ -472,7 +473,7 @@ pub(crate) struct UpdateAlertRuleInput {
     /// in so many seconds, unless it is critical; null for no throttle.
     throttle_seconds: MaybeUndefined<i64>,
     /// Until then it tells nobody; null for no mute.
-    muted_until: MaybeUndefined<OffsetDateTime>,
+    muted_until: MaybeUndefined<DateTime>,
     /// Off, it tells nobody.
     enabled: Option<bool>,
 }
@@ -500,7 +501,7 @@ impl UpdateAlertRuleInput {
             muted_until: match self.muted_until {
                 MaybeUndefined::Undefined => old.muted_until,
                 MaybeUndefined::Null => None,
-                MaybeUndefined::Value(until) => Some(until),
+                MaybeUndefined::Value(until) => Some(until.0),
             },
             enabled: self.enabled.unwrap_or(old.enabled),
         })
@@ -520,7 +521,7 @@ pub(crate) struct MuteAlertRuleInput {
     /// Its global id.
     pub(crate) id: ID,
     /// Until when; null or absent, it may tell again.
-    pub(crate) until: Option<OffsetDateTime>,
+    pub(crate) until: Option<DateTime>,
 }
 
 /// The rule as it is now.

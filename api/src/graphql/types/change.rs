@@ -47,14 +47,16 @@ impl ForecastChange {
         Position(self.0.position)
     }
 
-    /// What produces.
-    async fn unit(&self, ctx: &Context<'_>) -> async_graphql::Result<Unit> {
-        Ok(unit_of(ctx, &self.0.series).await?)
+    /// The unit whose forecast changed. Null, with an error, if another program has
+    /// deleted it since.
+    async fn unit(&self, ctx: &Context<'_>) -> async_graphql::Result<Option<Unit>> {
+        Ok(Some(unit_of(ctx, &self.0.series).await?))
     }
 
-    /// Who forecasts.
-    async fn provider(&self, ctx: &Context<'_>) -> async_graphql::Result<Provider> {
-        Ok(provider_of(ctx, &self.0.series).await?)
+    /// The provider of the forecast. Null, with an error, if another program has
+    /// deleted it since.
+    async fn provider(&self, ctx: &Context<'_>) -> async_graphql::Result<Option<Provider>> {
+        Ok(Some(provider_of(ctx, &self.0.series).await?))
     }
 
     /// The length of its delivery periods.
@@ -72,12 +74,13 @@ impl ForecastChange {
         self.0.changed_at
     }
 
-    /// The run that wrote it.
-    async fn run(&self) -> ForecastRun {
-        ForecastRun {
+    /// The run that wrote it. Null, with an error, if more of it is selected than the
+    /// change itself says and another program has deleted it since.
+    async fn run(&self) -> Option<ForecastRun> {
+        Some(ForecastRun {
             id: self.0.run_id,
             issued_at: self.0.points.first().map(|point| point.source.issued_at),
-        }
+        })
     }
 
     /// Start of the touched delivery range, clipped to the subscription's.
@@ -110,6 +113,9 @@ pub(crate) enum ChangeEntity {
     Provider,
     /// Versions of a series.
     Forecast,
+    /// A kind that this replica does not know, written by a newer one. Clients
+    /// that know it read it there.
+    Other,
 }
 
 /// One committed change, of whatever.
@@ -146,7 +152,10 @@ impl Change {
         match &self.0.change.subject {
             Subject::Unit(key) => Some(UnitKey(*key)),
             Subject::Forecast(forecast) => Some(UnitKey(forecast.series.unit)),
-            Subject::Provider(_) | Subject::Notification(_) | Subject::Everything => None,
+            Subject::Provider(_)
+            | Subject::Notification(_)
+            | Subject::Other(_)
+            | Subject::Everything => None,
         }
     }
 
@@ -155,7 +164,10 @@ impl Change {
         match &self.0.change.subject {
             Subject::Provider(key) => Some(key.to_string()),
             Subject::Forecast(forecast) => Some(forecast.series.provider.to_string()),
-            Subject::Unit(_) | Subject::Notification(_) | Subject::Everything => None,
+            Subject::Unit(_)
+            | Subject::Notification(_)
+            | Subject::Other(_)
+            | Subject::Everything => None,
         }
     }
 

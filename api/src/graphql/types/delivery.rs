@@ -6,7 +6,9 @@ use domain::notification::delivery::{
 };
 use time::OffsetDateTime;
 
-use super::notification::{ChannelName, notification_id, number_of};
+use super::id::number_of;
+use super::notification::{ChannelName, notification_id};
+use super::scalar::DateTime;
 use crate::error::ApiError;
 
 /// How far a delivery has come.
@@ -142,7 +144,7 @@ pub(crate) struct RetryDeliveriesInput {
     /// Over this channel.
     pub(crate) channel: Option<ChannelName>,
     /// Given up then or later.
-    pub(crate) since: Option<OffsetDateTime>,
+    pub(crate) since: Option<DateTime>,
     /// Those in state `UNKNOWN`, too: some may be received twice.
     #[graphql(default)]
     pub(crate) unknown: bool,

@@ -4,11 +4,12 @@ use async_graphql::{Context, ID, InputObject, Object, OneofObject, SimpleObject}
 use domain::forecast::{self as domain_forecast, Curve, SeriesKey};
 use time::OffsetDateTime;
 
+use super::id::number_of;
 use super::points::{PointSource, Points, Values};
 use super::provider::Provider;
-use super::scalar::{Position, Resolution, UnitKey};
+use super::scalar::{DateTime, Position, Resolution, UnitKey};
 use super::unit::Unit;
-use crate::error::{ApiError, ErrorCode};
+use crate::error::ApiError;
 use crate::graphql::log;
 
 /// The unit of a series, which the series itself proves to exist.
@@ -152,7 +153,9 @@ pub(crate) struct ForecastRun {
 
 impl ForecastRun {
     async fn load(&self, ctx: &Context<'_>) -> Result<domain_forecast::Run, ApiError> {
-        domain_forecast::run(log(ctx).database().reader(), self.id)
+        log(ctx)
+            .forecasts()
+            .run(self.id)
             .await?
             .ok_or_else(|| domain_forecast::ForecastError::UnknownRun(self.id).into())
     }
@@ -184,28 +187,16 @@ impl ForecastRun {
 #[derive(OneofObject)]
 pub(crate) enum ForecastView {
     /// What had been issued by this moment: versions with `issuedAt` at or before it.
-    KnownAt(OffsetDateTime),
+    KnownAt(DateTime),
     /// What one run gave, by the run's id.
     RunId(ID),
-}
-
-/// The number in a run's id.
-pub(crate) fn run_number(id: &ID) -> Option<i64> {
-    id.strip_prefix("run:")?.parse().ok()
 }
 
 impl ForecastView {
     pub(crate) fn to_domain(&self) -> Result<domain_forecast::View, ApiError> {
         match self {
-            Self::KnownAt(at) => Ok(domain_forecast::View::KnownAt(*at)),
-            Self::RunId(id) => run_number(id)
-                .map(domain_forecast::View::Run)
-                .ok_or_else(|| {
-                    ApiError::new(
-                        ErrorCode::NotFound,
-                        format!("there is no run {}", id.as_str()),
-                    )
-                }),
+            Self::KnownAt(at) => Ok(domain_forecast::View::KnownAt(at.0)),
+            Self::RunId(id) => number_of("run", id, "view.runId").map(domain_forecast::View::Run),
         }
     }
 }
@@ -220,9 +211,9 @@ pub(crate) struct ForecastSelection {
     /// The length of the delivery periods.
     pub(crate) resolution: Resolution,
     /// From the delivery period that this lies in…
-    pub(crate) from: OffsetDateTime,
+    pub(crate) from: DateTime,
     /// …to the one that ends here or later.
-    pub(crate) to: OffsetDateTime,
+    pub(crate) to: DateTime,
     /// Which versions count; the latest if absent.
     pub(crate) view: Option<ForecastView>,
 }
@@ -249,11 +240,11 @@ pub(crate) struct ForecastRunInput {
     pub(crate) resolution: Resolution,
     /// When the provider made it; when the server got it, if absent. A later
     /// one wins a delivery period, however late the other arrives.
-    pub(crate) issued_at: Option<OffsetDateTime>,
+    pub(crate) issued_at: Option<DateTime>,
     /// Any delivery periods, each once.
     pub(crate) points: Option<Vec<ForecastPointInput>>,
     /// Start of the first of consecutive delivery periods.
-    pub(crate) start: Option<OffsetDateTime>,
+    pub(crate) start: Option<DateTime>,
     /// MWh of consecutive delivery periods; null says nothing about its period.
     pub(crate) values: Option<Vec<Option<f64>>>,
 }
@@ -262,7 +253,7 @@ pub(crate) struct ForecastRunInput {
 #[derive(InputObject)]
 pub(crate) struct ForecastPointInput {
     /// A multiple of the resolution, in UTC.
-    pub(crate) delivery_start: OffsetDateTime,
+    pub(crate) delivery_start: DateTime,
     /// Energy in the delivery period, in MWh.
     pub(crate) mwh: f64,
 }
@@ -276,10 +267,13 @@ impl ForecastRunInput {
             (Some(points), None, None) => domain_forecast::RunValues::Points(
                 points
                     .into_iter()
-                    .map(|point| (point.delivery_start, point.mwh))
+                    .map(|point| (point.delivery_start.0, point.mwh))
                     .collect(),
             ),
-            (None, Some(start), Some(values)) => domain_forecast::RunValues::From { start, values },
+            (None, Some(start), Some(values)) => domain_forecast::RunValues::From {
+                start: start.0,
+                values,
+            },
             (None, None, None) => domain_forecast::RunValues::Unclear(
                 "give values: either points, or start and values",
             ),
@@ -294,7 +288,7 @@ impl ForecastRunInput {
             unit: self.unit.0,
             provider,
             resolution: self.resolution.into(),
-            issued_at: self.issued_at,
+            issued_at: self.issued_at.map(|at| at.0),
             values,
         }
     }

@@ -5,10 +5,12 @@ pub(super) mod alert;
 pub(super) mod change;
 pub(super) mod delivery;
 pub(super) mod forecast;
+pub(super) mod id;
+pub(super) mod json;
 pub(super) mod live;
 pub(super) mod mail;
 pub(super) mod notification;
-mod points;
+pub(super) mod points;
 pub(super) mod provider;
 pub(super) mod scalar;
 pub(super) mod unit;
@@ -31,11 +33,6 @@ pub(super) enum Node {
     Provider(Provider),
     ForecastRun(ForecastRun),
     Notification(Notification),
-}
-
-/// Splits a global id such as `unit:plant:12345` into its kind and key.
-pub(super) fn split_id(id: &ID) -> Option<(&str, &str)> {
-    id.split_once(':')
 }
 
 /// A field of an upsert: absent it is left as it is, null clears it.

@@ -7,12 +7,12 @@ use domain::notification::{
     self as domain_notification, Attachment, Channel, InboxFilter, SendRequest, Severity, Target,
     Throttle,
 };
-use serde_json::{Map, Value};
+use serde_json::Value;
 use subscriptions::{NotificationEvent, NotificationKind};
 use time::{Duration, OffsetDateTime};
 
-use super::scalar::Position;
-use super::split_id;
+use super::json::JsonObject;
+use super::scalar::{DateTime, Position};
 use crate::error::ApiError;
 use crate::graphql::log;
 
@@ -79,19 +79,6 @@ impl Notification {
 /// The global id of a notification.
 pub(crate) fn notification_id(id: i64) -> ID {
     format!("notification:{id}").into()
-}
-
-/// The number in a global id of a kind; an error that names the argument.
-pub(crate) fn number_of(kind: &str, id: &ID, argument: &str) -> Result<i64, ApiError> {
-    split_id(id)
-        .filter(|(of, _)| *of == kind)
-        .and_then(|(_, number)| number.parse().ok())
-        .ok_or_else(|| {
-            ApiError::bad_input(format!(
-                "`{argument}` is not the id of a {kind}: {:?}",
-                id.as_str()
-            ))
-        })
 }
 
 /// A notification in the viewer's list.
@@ -168,9 +155,9 @@ pub(crate) struct NotificationFilter {
     /// Of one of these severities.
     severities: Option<Vec<SeverityName>>,
     /// Arrived then or later.
-    since: Option<OffsetDateTime>,
+    since: Option<DateTime>,
     /// Arrived before.
-    until: Option<OffsetDateTime>,
+    until: Option<DateTime>,
 }
 
 impl From<NotificationFilter> for InboxFilter {
@@ -181,8 +168,8 @@ impl From<NotificationFilter> for InboxFilter {
             severities: filter
                 .severities
                 .map(|all| all.into_iter().map(Into::into).collect()),
-            since: filter.since,
-            until: filter.until,
+            since: filter.since.map(|at| at.0),
+            until: filter.until.map(|at| at.0),
         }
     }
 }
@@ -249,7 +236,7 @@ pub(crate) struct SendNotificationInput {
     #[graphql(default = "general")]
     category: String,
     /// Whatever the app makes of it: a JSON object of at most 64 KiB.
-    data: Option<Json<Map<String, Value>>>,
+    data: Option<JsonObject>,
     /// Where it leads: an http or https address, or a path of the app.
     link: Option<String>,
     /// Over which channels, as far as each user has and wants them.
@@ -258,14 +245,14 @@ pub(crate) struct SendNotificationInput {
     /// The mail template that mails are written with; `plain` if absent.
     template: Option<String>,
     /// The template's variables: a JSON object.
-    variables: Option<Json<Map<String, Value>>>,
+    variables: Option<JsonObject>,
     /// Files that go with mails.
     #[graphql(default)]
     attachments: Vec<AttachmentInput>,
     /// Nothing is seen of it before; who wants it is looked at then.
-    not_before: Option<OffsetDateTime>,
+    not_before: Option<DateTime>,
     /// Nobody needs it later: it goes from all lists, and no longer leaves.
-    expires_at: Option<OffsetDateTime>,
+    expires_at: Option<DateTime>,
     /// Keeps many of one kind from being too many.
     throttle: Option<NotificationThrottle>,
     /// The same key and input within 24 hours are answered again, not sent again;
@@ -291,21 +278,20 @@ impl SendNotificationInput {
                 content,
             });
         }
-        let object = |json: Option<Json<Map<String, Value>>>| json.map(|Json(map)| map.into());
         Ok(SendRequest {
             to: self.to.into(),
             title: self.title,
             body: self.body,
             severity: self.severity.into(),
             category: self.category,
-            data: object(self.data),
+            data: self.data.map(|data| data.0),
             link: self.link,
             channels: self.channels.into_iter().map(Into::into).collect(),
             template: self.template,
-            variables: object(self.variables),
+            variables: self.variables.map(|variables| variables.0),
             attachments,
-            not_before: self.not_before,
-            expires_at: self.expires_at,
+            not_before: self.not_before.map(|at| at.0),
+            expires_at: self.expires_at.map(|at| at.0),
             throttle: self.throttle.map(|throttle| Throttle {
                 group_key: throttle.group_key,
                 interval: Duration::seconds(throttle.seconds),
@@ -354,7 +340,7 @@ pub(crate) struct MarkNotificationsReadInput {
 #[derive(InputObject, Default)]
 pub(crate) struct MarkAllNotificationsReadInput {
     /// Those that had arrived by then: what the viewer could see. Now, if absent.
-    pub(crate) until: Option<OffsetDateTime>,
+    pub(crate) until: Option<DateTime>,
 }
 
 /// Which notifications go from the viewer's list.

@@ -11,14 +11,12 @@ use std::fmt::Write;
 use async_graphql::parser::types::{Field, Selection, SelectionSet};
 use async_graphql::registry::Registry;
 use async_graphql::resolver_utils::resolve_list;
-use async_graphql::{
-    ContextSelectionSet, Name, OutputType, Positioned, QueryEnv, QueryPathNode, QueryPathSegment,
-    ServerResult, Value, indexmap::IndexMap,
-};
+use async_graphql::{ContextSelectionSet, OutputType, Positioned, ServerResult, Value};
 use domain::forecast::{Curve, Point, Resolution, Source};
 use time::OffsetDateTime;
 
 use super::forecast::ForecastPoint;
+use crate::graphql::operation::TYPE_KEY;
 use crate::weight;
 
 /// Points of a forecast, in order.
@@ -68,19 +66,12 @@ impl OutputType for Points {
         ctx: &ContextSelectionSet<'_>,
         field: &Positioned<Field>,
     ) -> ServerResult<Value> {
-        let mut columns = Vec::new();
-        let plain = selections(ctx)
-            .into_iter()
-            .all(|selection| plan(ctx, selection, &mut columns));
-        if plain && !columns.is_empty() {
+        if let Some(columns) = columns(&field.node.selection_set.node) {
             weight::add(self.points.periods() * columns.len()).await;
             let mut json = String::from("[");
             let mut instant = InstantWriter::default();
             self.points.for_each(|point| {
-                json.push(if json.len() == 1 { '{' } else { ',' });
-                if json.ends_with(',') {
-                    json.push('{');
-                }
+                json.push_str(if json.len() == 1 { "{" } else { ",{" });
                 for (i, column) in columns.iter().enumerate() {
                     if i > 0 {
                         json.push(',');
@@ -141,64 +132,10 @@ impl OutputType for Values {
     }
 }
 
-/// JSON text as a value: what async-graphql's `raw_value` feature passes through.
+/// JSON text as a value: input cannot have this form, and completion takes what has
+/// it for what it is.
 fn raw(json: String) -> Value {
-    let mut object = IndexMap::new();
-    object.insert(
-        Name::new(async_graphql_value::RAW_VALUE_TOKEN),
-        Value::String(json),
-    );
-    Value::Object(object)
-}
-
-/// What is selected of the points, once for each field of the document that
-/// answers under this one's key: `points { mwh } points { issuedAt }` is one
-/// answer with both, and JSON text, unlike objects, is not merged later.
-fn selections<'a>(ctx: &ContextSelectionSet<'a>) -> Vec<&'a SelectionSet> {
-    let mut keys: Vec<&str> = Vec::new();
-    let mut node = ctx.path_node.as_ref();
-    while let Some(QueryPathNode { parent, segment }) = node {
-        if let QueryPathSegment::Name(key) = segment {
-            keys.push(key);
-        }
-        node = *parent;
-    }
-    let env: &'a QueryEnv = ctx.query_env;
-    let mut sets = vec![&env.operation.node.selection_set.node];
-    for key in keys.into_iter().rev() {
-        let mut below = Vec::new();
-        for set in sets {
-            collect(env, set, key, &mut below);
-        }
-        sets = below;
-    }
-    sets
-}
-
-/// What is selected under a key, through fragments.
-fn collect<'a>(
-    env: &'a QueryEnv,
-    set: &'a SelectionSet,
-    key: &str,
-    found: &mut Vec<&'a SelectionSet>,
-) {
-    for item in &set.items {
-        match &item.node {
-            Selection::Field(field) => {
-                if field.node.response_key().node == key {
-                    found.push(&field.node.selection_set.node);
-                }
-            }
-            Selection::InlineFragment(fragment) => {
-                collect(env, &fragment.node.selection_set.node, key, found);
-            }
-            Selection::FragmentSpread(spread) => {
-                if let Some(fragment) = env.fragments.get(&spread.node.fragment_name.node) {
-                    collect(env, &fragment.node.selection_set.node, key, found);
-                }
-            }
-        }
-    }
+    Value::Binary(json.into())
 }
 
 /// One selected field of a point, with its key and the colon after it.
@@ -234,70 +171,57 @@ fn prefix(field: &Field) -> String {
     format!("\"{}\":", field.response_key().node)
 }
 
-/// Lists the selected columns; false when one of them is not plain.
-fn plan(
-    ctx: &ContextSelectionSet<'_>,
-    selection: &SelectionSet,
-    columns: &mut Vec<Column>,
-) -> bool {
-    selection.items.iter().all(|item| match &item.node {
-        Selection::Field(field) => {
-            let field = &field.node;
-            let prefix = prefix(field);
-            if columns.iter().any(|column| column.prefix == prefix) {
-                // The same scalar twice is one; two selections of a run have to be merged.
-                return field.selection_set.node.items.is_empty();
-            }
-            let plain = match field.name.node.as_str() {
-                "deliveryStart" => Plain::DeliveryStart,
-                "deliveryEnd" => Plain::DeliveryEnd,
-                "mwh" => Plain::Mwh,
-                "mw" => Plain::Mw,
-                "issuedAt" => Plain::IssuedAt,
-                "__typename" => Plain::TypeName("ForecastPoint"),
-                "run" => match plan_run(&field.selection_set.node) {
-                    Some(run) => Plain::Run(run),
-                    None => return false,
-                },
-                _ => return false,
-            };
-            columns.push(Column {
-                prefix,
-                field: plain,
-            });
-            true
-        }
-        // An object type: every fragment that validates applies to it.
-        Selection::InlineFragment(fragment) => {
-            plan(ctx, &fragment.node.selection_set.node, columns)
-        }
-        Selection::FragmentSpread(spread) => ctx
-            .query_env
-            .fragments
-            .get(&spread.node.fragment_name.node)
-            .is_some_and(|fragment| plan(ctx, &fragment.node.selection_set.node, columns)),
-    })
+/// The selected columns, if all of them are plain. What is executed is a plan: its
+/// selections of an object are fields, each key once.
+fn columns(selection: &SelectionSet) -> Option<Vec<Column>> {
+    let columns = fields(selection).map(|field| {
+        let plain = match field.name.node.as_str() {
+            "deliveryStart" => Plain::DeliveryStart,
+            "deliveryEnd" => Plain::DeliveryEnd,
+            "mwh" => Plain::Mwh,
+            "mw" => Plain::Mw,
+            "issuedAt" => Plain::IssuedAt,
+            "__typename" => Plain::TypeName("ForecastPoint"),
+            "run" => Plain::Run(run_columns(&field.selection_set.node)?),
+            _ => return None,
+        };
+        Some(Column {
+            prefix: prefix(field),
+            field: plain,
+        })
+    });
+    columns.collect()
 }
 
-fn plan_run(selection: &SelectionSet) -> Option<Vec<RunColumn>> {
-    let mut columns: Vec<RunColumn> = Vec::new();
-    for item in &selection.items {
-        let Selection::Field(field) = &item.node else {
-            return None;
-        };
-        let prefix = prefix(&field.node);
-        if columns.iter().any(|column| column.prefix == prefix) {
-            continue;
-        }
-        let field = match field.node.name.node.as_str() {
+/// Whether points are written at once, rather than resolved one by one.
+pub(crate) fn is_plain(selection: &SelectionSet) -> bool {
+    columns(selection).is_some()
+}
+
+fn run_columns(selection: &SelectionSet) -> Option<Vec<RunColumn>> {
+    let columns = fields(selection).map(|field| {
+        let plain = match field.name.node.as_str() {
             "id" => PlainOfRun::Id,
             "issuedAt" => PlainOfRun::IssuedAt,
             "__typename" => PlainOfRun::TypeName,
             _ => return None,
         };
-        columns.push(RunColumn { prefix, field });
-    }
-    Some(columns)
+        Some(RunColumn {
+            prefix: prefix(field),
+            field: plain,
+        })
+    });
+    columns.collect()
+}
+
+/// What an answer has of a selection.
+fn fields(selection: &SelectionSet) -> impl Iterator<Item = &Field> {
+    let items = selection.items.iter();
+    let fields = items.filter_map(|item| match &item.node {
+        Selection::Field(field) => Some(&field.node),
+        Selection::InlineFragment(_) | Selection::FragmentSpread(_) => None,
+    });
+    fields.filter(|field| field.response_key().node != TYPE_KEY)
 }
 
 impl Column {

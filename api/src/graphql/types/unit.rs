@@ -7,7 +7,7 @@ use domain::unit as domain_unit;
 use time::OffsetDateTime;
 
 use super::patch;
-use super::scalar::{Position, UnitKey, UnitType};
+use super::scalar::{DateTime, Position, UnitKey, UnitType};
 use crate::graphql::log;
 
 /// What produces: a power plant, a group of units, a company.
@@ -54,10 +54,10 @@ impl Unit {
     /// Installed capacity in MW; null before the first known.
     async fn capacity_mw(
         &self,
-        #[graphql(desc = "At this moment; now if absent.")] at: Option<OffsetDateTime>,
+        #[graphql(desc = "At this moment; now if absent.")] at: Option<DateTime>,
     ) -> Option<f64> {
         self.0
-            .capacity_mw_at(at.unwrap_or_else(OffsetDateTime::now_utc))
+            .capacity_mw_at(at.map_or_else(OffsetDateTime::now_utc, |at| at.0))
     }
 
     /// Installed capacity over time, oldest first.
@@ -122,7 +122,7 @@ pub(crate) struct UnitInput {
     /// Installed capacity in MW; null clears its whole history.
     pub(crate) capacity_mw: MaybeUndefined<f64>,
     /// Since when the capacity holds; always, if absent.
-    pub(crate) capacity_valid_from: Option<OffsetDateTime>,
+    pub(crate) capacity_valid_from: Option<DateTime>,
 }
 
 /// The units to create or update.
@@ -150,7 +150,7 @@ impl From<UnitInput> for domain_unit::UnitUpsert {
             time_zone: patch(input.time_zone, |zone| zone),
             parent: patch(input.parent, |parent| parent.0),
             capacity_mw: patch(input.capacity_mw, |mw| mw),
-            capacity_valid_from: input.capacity_valid_from,
+            capacity_valid_from: input.capacity_valid_from.map(|at| at.0),
         }
     }
 }

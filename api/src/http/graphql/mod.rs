@@ -11,8 +11,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use async_graphql::ServerError;
 use async_graphql::parser::types::OperationType;
-use async_graphql::{Response, ServerError};
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Query, State};
 use axum::http::request::Parts;
@@ -24,6 +24,7 @@ use serde_json::{Map, Value};
 use super::Shared;
 use crate::auth::{Credentials, Refusal};
 use crate::error::{self, ApiError, ErrorCode};
+use crate::graphql::answer::Answer;
 use crate::graphql::executor::Operation;
 use crate::graphql::frame::Failure;
 use crate::graphql::params::{Params, parse_position};
@@ -39,6 +40,8 @@ use stream::{Connection, EventStream, Multipart};
 const MIN_POSITION_HEADER: &str = "smartpulse-min-position";
 /// The header with which an event source says where it has come to.
 const LAST_EVENT_ID: &str = "last-event-id";
+/// The header that asks what an operation costs.
+const COST_HEADER: &str = "smartpulse-cost";
 
 /// `POST /graphql`: one operation as JSON.
 pub(super) async fn post(
@@ -179,6 +182,7 @@ fn not_let_in(shared: &Shared, headers: &HeaderMap, refusal: Refusal) -> HttpRes
 struct Headers {
     min_position: Option<Position>,
     last_event: Option<Position>,
+    asks_cost: bool,
 }
 
 impl Headers {
@@ -194,6 +198,7 @@ impl Headers {
         Ok(Self {
             min_position: position(MIN_POSITION_HEADER)?,
             last_event: position(LAST_EVENT_ID)?,
+            asks_cost: text(COST_HEADER) == Some("1"),
         })
     }
 }
@@ -213,7 +218,10 @@ async fn execute(
         }
     };
     let operation = match shared.executor.prepare(params, read.min_position) {
-        Ok(operation) => operation,
+        Ok(mut operation) => {
+            operation.tells_cost |= read.asks_cost;
+            operation
+        }
         Err(errors) => return not_begun(shared, form, errors),
     };
     match operation.kind {
@@ -240,24 +248,18 @@ fn not_begun(shared: &Shared, form: Option<Form>, errors: Vec<ServerError>) -> H
     shared.metrics.errors(&errors);
     match form {
         Some(Form::EventStream) => stream::failed::<EventStream>(&Failure::new(&errors)),
-        form => respond(Response::from_errors(errors), form.unwrap_or(Form::Json)),
+        form => respond(Answer::refused(errors), form.unwrap_or(Form::Json)),
     }
 }
 
 async fn answer(shared: &Shared, operation: Operation, viewer: Viewer, form: Form) -> HttpResponse {
     let began = Instant::now();
-    let response = shared.executor.answer(operation, viewer).await;
-    shared.metrics.request(began.elapsed(), &response.errors);
-    if form != Form::EventStream {
-        return respond(response, form);
+    let answer = shared.executor.answer(operation, viewer).await;
+    shared.metrics.request(began.elapsed(), &answer.errors);
+    if form == Form::EventStream {
+        return stream::once::<EventStream>(&answer.json);
     }
-    if let Some(failure) = Failure::of(&response) {
-        return stream::failed::<EventStream>(&failure);
-    }
-    match serde_json::to_string(&response) {
-        Ok(result) => stream::once::<EventStream>(&result),
-        Err(error) => stream::failed::<EventStream>(&ApiError::internal(error).into()),
-    }
+    respond(answer, form)
 }
 
 async fn subscribe(

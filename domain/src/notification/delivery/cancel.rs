@@ -1,14 +1,14 @@
 //! Keeping back what has not left yet.
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, Value};
+use sea_orm::{ConnectionTrait, DbErr, Value};
 use time::OffsetDateTime;
 
-use crate::database::{instant, sql};
+use super::in_order;
+use crate::database::{Transaction, instant, sql};
 
 /// Cancels the deliveries that wait and meet a condition with these parameters.
-/// In order of their ids, so that two callers cannot wait for each other.
 pub(in crate::notification) async fn cancel(
-    txn: &DatabaseTransaction,
+    txn: &Transaction,
     condition: &str,
     parameters: impl IntoIterator<Item = Value>,
     reason: &str,
@@ -19,15 +19,15 @@ pub(in crate::notification) async fn cancel(
     let place = values.len();
     values.push(instant(backend, now));
     values.push(reason.into());
-    let lock = match backend {
-        DbBackend::Postgres => "FOR UPDATE",
-        _ => "",
-    };
+    let waiting = in_order(
+        backend,
+        &format!("state IN ('QUEUED', 'FAILED') AND {condition}"),
+    );
     txn.execute_raw(sql(
         txn,
         format!(
             "UPDATE delivery SET state = 'CANCELLED', finished_at = ${at}, last_error = ${why} \
-             WHERE id IN (SELECT id FROM delivery WHERE state IN ('QUEUED', 'FAILED') AND {condition} ORDER BY id {lock})",
+             WHERE id IN {waiting}",
             at = place + 1,
             why = place + 2,
         ),

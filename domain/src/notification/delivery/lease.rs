@@ -3,12 +3,12 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use sea_orm::{
-    ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, FromQueryResult, QueryResult,
-};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, FromQueryResult, QueryResult};
 use time::OffsetDateTime;
 
-use crate::database::{Database, instant, json_list, numbers, sql, texts};
+use super::in_order;
+use crate::database::{Database, Transaction, instant, json_list, numbers, sql, texts};
+use crate::json;
 use crate::notification::{
     Addressee, Attachment, Channel, Content, Endpoint, Message, QuietHours, Severity,
 };
@@ -31,7 +31,7 @@ pub struct Leased {
     /// To be attempted, in this order; each settled by [`super::settle`].
     pub messages: Vec<Message>,
     /// Deliveries that were due and are not to be attempted now: their user's
-    /// quiet hours hold, or they are no longer wanted.
+    /// quiet hours hold, they are no longer wanted, or they cannot be read.
     pub put_back: usize,
 }
 
@@ -57,11 +57,12 @@ pub async fn lease(db: &Database, lease: &Lease, now: OffsetDateTime) -> Result<
     let mut leased = Leased::default();
     let mut quiet: HashMap<OffsetDateTime, Vec<i64>> = HashMap::new();
     let mut unwanted = Vec::new();
-    let loaded = load(&txn, &ids).await?;
+    let Loaded { due, unreadable } = load(&txn, &ids).await?;
     // Those whose endpoint was forgotten while they were under way.
-    let found: HashSet<i64> = loaded.iter().map(|due| due.message.delivery_id).collect();
+    let readable = due.iter().map(|due| due.message.delivery_id);
+    let found: HashSet<i64> = readable.chain(unreadable.iter().copied()).collect();
     unwanted.extend(ids.iter().filter(|id| !found.contains(id)));
-    for due in loaded {
+    for due in due {
         let ends = due.quiet_until(now);
         if due.is_withdrawn
             || due.is_disabled
@@ -77,6 +78,7 @@ pub async fn lease(db: &Database, lease: &Lease, now: OffsetDateTime) -> Result<
     leased.put_back = ids.len() - leased.messages.len();
     if leased.put_back > 0 {
         put_back(&txn, quiet, &unwanted, now).await?;
+        give_up(&txn, &unreadable, now).await?;
     }
     load_attachments(&txn, &mut leased.messages).await?;
     txn.commit().await?;
@@ -104,11 +106,7 @@ async fn is_anything_due(
 /// No channel attempts more often by itself.
 const MOST_ATTEMPTS: i32 = 20;
 
-async fn take_over(
-    txn: &DatabaseTransaction,
-    channel: Channel,
-    now: OffsetDateTime,
-) -> Result<(), DbErr> {
+async fn take_over(txn: &Transaction, channel: Channel, now: OffsetDateTime) -> Result<(), DbErr> {
     let silent = "last_error = 'the replica that attempted it did not say what came of it'";
     let unknown = format!("state = 'UNKNOWN', finished_at = $2, {silent}");
     // One that ends every server that attempts it must come to an end, too.
@@ -126,17 +124,18 @@ async fn take_over(
             (untouched, "begun_at IS NULL"),
         ]
     };
+    let backend = txn.get_database_backend();
     for (becomes, condition) in cases {
+        let over = in_order(
+            backend,
+            &format!("channel = $1 AND state = 'LEASED' AND leased_until <= $2 AND {condition}"),
+        );
         txn.execute_raw(sql(
             txn,
             format!(
-                "UPDATE delivery SET {becomes}, leased_by = NULL, leased_until = NULL \
-                 WHERE channel = $1 AND state = 'LEASED' AND leased_until <= $2 AND {condition}"
+                "UPDATE delivery SET {becomes}, leased_by = NULL, leased_until = NULL WHERE id IN {over}"
             ),
-            [
-                channel.as_str().into(),
-                instant(txn.get_database_backend(), now),
-            ],
+            [channel.as_str().into(), instant(backend, now)],
         ))
         .await?;
     }
@@ -146,11 +145,7 @@ async fn take_over(
 /// Deliveries of one user that one lease takes.
 const PER_USER: u32 = 5;
 
-async fn take(
-    txn: &DatabaseTransaction,
-    lease: &Lease,
-    now: OffsetDateTime,
-) -> Result<Vec<i64>, DbErr> {
+async fn take(txn: &Transaction, lease: &Lease, now: OffsetDateTime) -> Result<Vec<i64>, DbErr> {
     let backend = txn.get_database_backend();
     let rows = txn
         .query_all_raw(sql(
@@ -227,12 +222,24 @@ struct ContentRow {
     expires_at: Option<OffsetDateTime>,
 }
 
-impl TryFrom<ContentRow> for Content {
-    type Error = DbErr;
-
-    fn try_from(row: ContentRow) -> Result<Self, DbErr> {
+impl ContentRow {
+    /// `None` if its JSON cannot be read.
+    fn decode(self) -> Result<Option<Content>, DbErr> {
+        let row = self;
         let id = row.notification_id;
-        Ok(Self {
+        let json = |text: Option<String>, column: &str| match text {
+            Some(text) => {
+                let what = format_args!("the {column} of notification {id}");
+                json::stored(&text, what).map(Some)
+            }
+            None => Some(None),
+        };
+        let (Some(data), Some(variables)) =
+            (json(row.data, "data"), json(row.variables, "variables"))
+        else {
+            return Ok(None);
+        };
+        Ok(Some(Content {
             notification_id: id,
             title: row.title,
             body: row.body,
@@ -241,24 +248,29 @@ impl TryFrom<ContentRow> for Content {
                 .parse()
                 .map_err(|error| DbErr::Type(format!("notification {id}: {error}")))?,
             category: row.category,
-            data: row.data.as_deref().map(json).transpose()?,
+            data,
             link: row.link,
             template: row.template,
-            variables: row.variables.as_deref().map(json).transpose()?,
+            variables,
             attachments: Vec::new(),
             created_at: row.created_at,
             expires_at: row.expires_at,
-        })
+        }))
     }
 }
 
-fn json(text: &str) -> Result<serde_json::Value, DbErr> {
-    serde_json::from_str(text).map_err(|error| DbErr::Json(error.to_string()))
+/// What was found of the deliveries of a lease.
+#[derive(Default)]
+struct Loaded {
+    due: Vec<Due>,
+    /// Deliveries whose notification or endpoint holds JSON that cannot be read.
+    unreadable: Vec<i64>,
 }
 
-async fn load(txn: &DatabaseTransaction, ids: &[i64]) -> Result<Vec<Due>, DbErr> {
+async fn load(txn: &Transaction, ids: &[i64]) -> Result<Loaded, DbErr> {
+    let mut loaded = Loaded::default();
     if ids.is_empty() {
-        return Ok(Vec::new());
+        return Ok(loaded);
     }
     let backend = txn.get_database_backend();
     let rows = txn
@@ -290,18 +302,29 @@ async fn load(txn: &DatabaseTransaction, ids: &[i64]) -> Result<Vec<Due>, DbErr>
         .await?;
     let mut by_id: HashMap<i64, (Arc<Content>, bool)> = HashMap::new();
     for row in &contents {
-        let content: Content = ContentRow::from_query_result(row, "")?.try_into()?;
-        let is_withdrawn = row.try_get("", "is_withdrawn")?;
-        by_id.insert(content.notification_id, (Arc::new(content), is_withdrawn));
+        if let Some(content) = ContentRow::from_query_result(row, "")?.decode()? {
+            let is_withdrawn = row.try_get("", "is_withdrawn")?;
+            by_id.insert(content.notification_id, (Arc::new(content), is_withdrawn));
+        }
     }
-    rows.iter().map(|row| decode(row, &by_id)).collect()
+    for row in &rows {
+        match decode(row, &by_id)? {
+            Some(due) => loaded.due.push(due),
+            None => loaded.unreadable.push(row.try_get("", "id")?),
+        }
+    }
+    Ok(loaded)
 }
 
-fn decode(row: &QueryResult, contents: &HashMap<i64, (Arc<Content>, bool)>) -> Result<Due, DbErr> {
+/// `None` if its notification or its endpoint holds JSON that cannot be read.
+fn decode(
+    row: &QueryResult,
+    contents: &HashMap<i64, (Arc<Content>, bool)>,
+) -> Result<Option<Due>, DbErr> {
     let notification_id: i64 = row.try_get("", "notification_id")?;
-    let (content, is_withdrawn) = contents
-        .get(&notification_id)
-        .ok_or_else(|| DbErr::RecordNotFound("a delivery's notification".into()))?;
+    let Some((content, is_withdrawn)) = contents.get(&notification_id) else {
+        return Ok(None);
+    };
     let attempts: i32 = row.try_get("", "attempts")?;
     let channel: String = row.try_get("", "channel")?;
     let secret: String = row.try_get("", "secret")?;
@@ -309,8 +332,12 @@ fn decode(row: &QueryResult, contents: &HashMap<i64, (Arc<Content>, bool)>) -> R
         let minute: Option<i16> = row.try_get("", column)?;
         Ok(minute.and_then(|minute| u16::try_from(minute).ok()))
     };
-    let endpoint_id = row.try_get("", "endpoint_id")?;
-    Ok(Due {
+    let endpoint_id: i64 = row.try_get("", "endpoint_id")?;
+    let what = format_args!("the secret of endpoint {endpoint_id}");
+    let Some(secret) = json::stored(&secret, what) else {
+        return Ok(None);
+    };
+    Ok(Some(Due {
         message: Message {
             delivery_id: row.try_get("", "id")?,
             attempt: u32::try_from(attempts).unwrap_or(1),
@@ -327,7 +354,7 @@ fn decode(row: &QueryResult, contents: &HashMap<i64, (Arc<Content>, bool)>) -> R
                     .parse()
                     .map_err(|error| DbErr::Type(format!("endpoint {endpoint_id}: {error}")))?,
                 address: row.try_get("", "address")?,
-                secret: json(&secret)?,
+                secret,
             },
         },
         quiet_hours: minute("quiet_from")?
@@ -335,12 +362,12 @@ fn decode(row: &QueryResult, contents: &HashMap<i64, (Arc<Content>, bool)>) -> R
             .map(|(from, until)| QuietHours { from, until }),
         is_withdrawn: *is_withdrawn,
         is_disabled: row.try_get("", "is_disabled")?,
-    })
+    }))
 }
 
 /// What is not to be attempted now has not been: the attempt does not count.
 async fn put_back(
-    txn: &DatabaseTransaction,
+    txn: &Transaction,
     quiet: HashMap<OffsetDateTime, Vec<i64>>,
     unwanted: &[i64],
     now: OffsetDateTime,
@@ -374,11 +401,26 @@ async fn put_back(
     Ok(())
 }
 
+/// What cannot be read now never can be: it ends here, without an attempt.
+async fn give_up(txn: &Transaction, unreadable: &[i64], now: OffsetDateTime) -> Result<(), DbErr> {
+    let backend = txn.get_database_backend();
+    txn.execute_raw(sql(
+        txn,
+        format!(
+            "UPDATE delivery SET state = 'DEAD', attempts = attempts - 1, finished_at = $2, \
+                 leased_by = NULL, leased_until = NULL, \
+                 last_error = 'the stored JSON of its notification or endpoint cannot be read' \
+             WHERE id IN {}",
+            numbers(backend, "$1")
+        ),
+        [json_list(unreadable), instant(backend, now)],
+    ))
+    .await?;
+    Ok(())
+}
+
 /// Files go with mails only.
-async fn load_attachments(
-    txn: &DatabaseTransaction,
-    messages: &mut [Message],
-) -> Result<(), DbErr> {
+async fn load_attachments(txn: &Transaction, messages: &mut [Message]) -> Result<(), DbErr> {
     let is_mail = |message: &&Message| message.endpoint.channel == Channel::Email;
     let mut ids: Vec<i64> = messages
         .iter()
@@ -444,14 +486,28 @@ pub async fn begin(
         .query_all_raw(sql(
             writer,
             format!(
-                "UPDATE delivery SET begun_at = $3 WHERE state = 'LEASED' AND leased_by = $1 AND leased_until > $3 \
-                 AND id IN {} RETURNING id",
-                numbers(db.backend(), "$2")
+                "UPDATE delivery SET begun_at = $3 WHERE id IN {} RETURNING id",
+                in_order(
+                    db.backend(),
+                    &format!(
+                        "state = 'LEASED' AND leased_by = $1 AND leased_until > $3 AND id IN {}",
+                        numbers(db.backend(), "$2")
+                    )
+                )
             ),
             [name.into(), json_list(ids), instant(db.backend(), now)],
         ))
         .await?;
     rows.iter().map(|row| row.try_get("", "id")).collect()
+}
+
+/// What the leases named by `$1` hold.
+fn held(backend: DbBackend) -> String {
+    let leases = texts(backend, "$1");
+    in_order(
+        backend,
+        &format!("state = 'LEASED' AND leased_by IN {leases}"),
+    )
 }
 
 /// Keeps what leases hold for longer: the attempts are still under way.
@@ -461,8 +517,8 @@ pub async fn extend(db: &Database, names: &[String], until: OffsetDateTime) -> R
         .execute_raw(sql(
             writer,
             format!(
-                "UPDATE delivery SET leased_until = $2 WHERE state = 'LEASED' AND leased_by IN {}",
-                texts(db.backend(), "$1")
+                "UPDATE delivery SET leased_until = $2 WHERE id IN {}",
+                held(db.backend())
             ),
             [json_list(names), instant(db.backend(), until)],
         ))
@@ -479,8 +535,8 @@ pub async fn release(db: &Database, names: &[String]) -> Result<(), DbErr> {
             format!(
                 "UPDATE delivery SET state = CASE WHEN attempts = 1 THEN 'QUEUED' ELSE 'FAILED' END, \
                      attempts = attempts - 1, leased_by = NULL, leased_until = NULL \
-                 WHERE state = 'LEASED' AND begun_at IS NULL AND leased_by IN {}",
-                texts(db.backend(), "$1")
+                 WHERE begun_at IS NULL AND id IN {}",
+                held(db.backend())
             ),
             [json_list(names)],
         ))

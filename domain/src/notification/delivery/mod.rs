@@ -25,6 +25,19 @@ pub use settle::{Settlement, settle};
 use std::fmt;
 use std::str::FromStr;
 
+use sea_orm::DbBackend;
+
+/// The deliveries that meet a condition, as a subquery that locks them in order of
+/// their ids: of two statements that write the same rows neither waits for the other
+/// while the other waits for it.
+fn in_order(backend: DbBackend, condition: &str) -> String {
+    let lock = match backend {
+        DbBackend::Postgres => "FOR UPDATE",
+        _ => "",
+    };
+    format!("(SELECT id FROM delivery WHERE {condition} ORDER BY id {lock})")
+}
+
 /// How far a delivery has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]

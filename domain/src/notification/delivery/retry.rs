@@ -1,6 +1,6 @@
 //! Trying again what was given up.
 
-use sea_orm::{ConnectionTrait, DbErr};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr};
 use time::OffsetDateTime;
 
 use crate::database::{Database, instant, sql};
@@ -79,6 +79,11 @@ pub async fn retry_all(
         values.push(instant(backend, since));
         conditions += &format!(" AND d.finished_at >= ${}", values.len());
     }
+    // In order of their ids, as everywhere.
+    let lock = match backend {
+        DbBackend::Postgres => "FOR UPDATE OF d",
+        _ => "",
+    };
     let writer = db.writer();
     let again = writer
         .execute_raw(sql(
@@ -87,7 +92,8 @@ pub async fn retry_all(
                 "UPDATE delivery SET state = 'QUEUED', attempts = 0, next_attempt_at = $1, finished_at = NULL \
                  WHERE id IN (SELECT d.id FROM delivery d JOIN endpoint e ON e.id = d.endpoint_id \
                      JOIN notification n ON n.id = d.notification_id \
-                     WHERE {conditions} AND e.user_id = d.user_id AND e.disabled_at IS NULL AND n.withdrawn_at IS NULL ORDER BY d.id LIMIT {MOST})"
+                     WHERE {conditions} AND e.user_id = d.user_id AND e.disabled_at IS NULL AND n.withdrawn_at IS NULL \
+                     ORDER BY d.id LIMIT {MOST} {lock})"
             ),
             values,
         ))

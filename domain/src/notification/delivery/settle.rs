@@ -2,12 +2,14 @@
 
 use std::borrow::Cow;
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr};
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use super::DeliveryState;
-use crate::database::{Database, instant, json_list, numbers, sql, sqlite_instant};
+use super::{DeliveryState, in_order};
+use crate::database::{
+    Database, Transaction, again, instant, json_list, numbers, sql, sqlite_instant,
+};
 use crate::notification::Outcome;
 
 /// What came of one attempt.
@@ -34,8 +36,10 @@ pub async fn settle(
     if settlements.is_empty() {
         return Ok(());
     }
+    again(|| async {
     let txn = db.begin().await?;
     let rows: Vec<Row<'_>> = settlements.iter().map(Row::new).collect();
+    let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
     // An instant as text is one for PostgreSQL, too.
     let given = match db.backend() {
         DbBackend::Sqlite => {
@@ -57,14 +61,20 @@ pub async fn settle(
                  attempts = delivery.attempts - given.uncounted, \
                  finished_at = CASE WHEN given.state = 'FAILED' THEN NULL ELSE {now} END, \
                  leased_by = NULL, leased_until = NULL \
-             FROM {given} AS given WHERE delivery.id = given.id AND delivery.state <> 'SENT' \
+             FROM {given} AS given WHERE delivery.id = given.id AND delivery.id IN {locked} AND delivery.state <> 'SENT' \
              AND (given.state = 'SENT' OR (delivery.state = 'LEASED' AND delivery.leased_by = $2))",
+            locked = in_order(db.backend(), &format!("id IN {}", numbers(db.backend(), "$4"))),
             now = match db.backend() {
                 DbBackend::Sqlite => "$3",
                 _ => "$3::timestamptz",
             },
         ),
-        [json_list(&rows), lease.into(), instant(db.backend(), now)],
+        [
+            json_list(&rows),
+            lease.into(),
+            instant(db.backend(), now),
+            json_list(&ids),
+        ],
     ))
     .await?;
     let gone: Vec<&Settlement> = settlements
@@ -73,6 +83,8 @@ pub async fn settle(
         .collect();
     give_up(&txn, &gone, now).await?;
     txn.commit().await
+    })
+    .await
 }
 
 /// A settlement as the statement takes it.
@@ -125,7 +137,7 @@ fn shorten(text: &str) -> Cow<'_, str> {
 
 /// Endpoints that are gone get nothing more.
 async fn give_up(
-    txn: &DatabaseTransaction,
+    txn: &Transaction,
     gone: &[&Settlement],
     now: OffsetDateTime,
 ) -> Result<(), DbErr> {
