@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use axum::Router;
 use domain::cache::Clock;
-use domain::database::Database;
+use domain::database::{Database, Fault};
 use domain::forecast::{self, Forecasts};
 use domain::notification::Channel;
 use domain::retention::{self, Retention};
@@ -18,7 +18,7 @@ use subscriptions::fanout::{Fanout, FanoutMetrics};
 use subscriptions::hub::{Hub, HubMetrics};
 use time::OffsetDateTime;
 use tokio::net::TcpListener;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::alerts;
@@ -42,6 +42,11 @@ const DOCUMENT_BUDGET: u64 = 16 << 20;
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// So much longer than a websocket may any connection take nothing.
 const WRITE_GRACE: Duration = Duration::from_secs(5);
+/// How long workers have to end their step at least, and connections to other
+/// servers to close.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
+/// Between two attempts to warm up.
+const WARM_UP_INTERVAL: Duration = Duration::from_millis(500);
 /// How often old changes and idempotency keys are removed.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -289,13 +294,16 @@ impl App {
             () = serve => {}
             () = deadline => tracing::warn!("requests or connections did not end in time"),
         }
-        // A client that has gone may have left a write under way.
+        // A client that has gone may have left a write under way. It and the workers
+        // share one deadline.
+        let deadline = Instant::now() + STOP_PATIENCE;
         let finish = self.shared.executor.finish();
-        if tokio::time::timeout(STOP_PATIENCE, finish).await.is_err() {
+        if timeout_at(deadline, finish).await.is_err() {
             tracing::warn!("mutations did not end in time");
         }
         stop_workers.cancel();
-        supervisor.join(STOP_PATIENCE).await;
+        let left = deadline.saturating_duration_since(Instant::now());
+        supervisor.join(left.max(CLOSE_PATIENCE)).await;
         self.close().await;
         tracing::info!("stopped");
         Ok(())
@@ -308,7 +316,7 @@ impl App {
             self.shared.channels.close().await;
             self.log.database().close().await
         };
-        match tokio::time::timeout(STOP_PATIENCE, all).await {
+        match tokio::time::timeout(CLOSE_PATIENCE, all).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(
                 error = &error as &dyn std::error::Error,
@@ -333,8 +341,8 @@ impl App {
         let keys = self.shared.auth.keys().clone();
         supervisor.start("api-keys", move |stop| keys.clone().watch(stop));
         let (forecasts, warm) = (self.log.forecasts().clone(), Arc::clone(&self.warm));
-        supervisor.start("warm-up", move |_| {
-            warm_up(forecasts.clone(), Arc::clone(&warm))
+        supervisor.start("warm-up", move |stop| {
+            warm_up(forecasts.clone(), Arc::clone(&warm), stop)
         });
         supervisor
     }
@@ -397,8 +405,25 @@ fn fan_out(log: &ChangeLog, args: &ServeArgs) -> anyhow::Result<Option<Fanout>> 
 async fn warm_up(
     forecasts: Forecasts,
     warm: Arc<AtomicBool>,
+    stop: CancellationToken,
 ) -> Result<(), forecast::ForecastError> {
-    let loaded = forecasts.warm_up(OffsetDateTime::now_utc()).await?;
+    let loaded = loop {
+        match forecasts.warm_up(OffsetDateTime::now_utc()).await {
+            Ok(loaded) => break loaded,
+            // It is not ready before: as soon as the database is back.
+            Err(error) if Fault::behind(&error).passes() => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "warming up: trying again"
+                );
+            }
+            Err(error) => return Err(error),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = sleep(WARM_UP_INTERVAL) => {}
+        }
+    };
     warm.store(true, Ordering::SeqCst);
     tracing::info!(day_curves = loaded, "ready");
     Ok(())

@@ -38,7 +38,7 @@ pub(crate) struct RestoreArgs {
 
 fn embedded(args: &DatabaseArgs) -> anyhow::Result<PathBuf> {
     match args.database_url.sqlite_path() {
-        Some(path) => Ok(PathBuf::from(path)),
+        Some(path) => Ok(path),
         None => bail!(
             "this is for embedded SQLite databases: use pg_dump and pg_restore for PostgreSQL"
         ),
@@ -54,14 +54,23 @@ pub(crate) async fn backup(args: BackupArgs) -> anyhow::Result<()> {
         bail!("{} exists: name another file", args.file.display());
     }
     let db = open(&path).await?;
-    db.writer()
+    // However long it takes.
+    let copied = db
+        .writer()
+        .unlimited()
         .execute_raw(Statement::from_sql_and_values(
             DbBackend::Sqlite,
             "VACUUM INTO ?1",
             [args.file.display().to_string().into()],
         ))
-        .await
-        .with_context(|| format!("cannot write {}", args.file.display()))?;
+        .await;
+    if let Err(error) = copied {
+        // What there is of it would be taken for a copy.
+        remove_with_logs(&args.file)?;
+        return Err(
+            anyhow::Error::new(error).context(format!("cannot write {}", args.file.display()))
+        );
+    }
     Ok(db.close().await?)
 }
 
@@ -89,6 +98,11 @@ pub(crate) async fn restore(args: RestoreArgs) -> anyhow::Result<()> {
         remove_with_logs(&staged)?;
         return Err(error.context(format!("{} cannot be restored", args.file.display())));
     }
+    // Again: a large copy takes a while.
+    if let Err(in_use) = refuse_in_use(&path).await {
+        remove_with_logs(&staged)?;
+        return Err(in_use);
+    }
     remove_with_logs(&path)?;
     std::fs::rename(&staged, &path)
         .with_context(|| format!("cannot put the copy at {}", path.display()))
@@ -102,7 +116,7 @@ async fn refuse_in_use(path: &Path) -> anyhow::Result<()> {
     if !path.exists() {
         return Ok(());
     }
-    let mut options = sea_orm::ConnectOptions::new(format!("sqlite://{}", path.display()));
+    let mut options = sea_orm::ConnectOptions::new(url_of(path));
     options
         .max_connections(1)
         .sqlx_logging(false)
@@ -141,7 +155,7 @@ async fn prepare(staged: &Path) -> anyhow::Result<()> {
 
 async fn open(path: &Path) -> anyhow::Result<Database> {
     let settings = DatabaseSettings {
-        url: format!("sqlite://{}", path.display()),
+        url: url_of(path),
         max_connections: 2,
         acquire_timeout: std::time::Duration::from_secs(5),
         statement_timeout: std::time::Duration::from_secs(600),
@@ -150,6 +164,13 @@ async fn open(path: &Path) -> anyhow::Result<Database> {
     Database::connect(&settings)
         .await
         .with_context(|| format!("cannot open {}", path.display()))
+}
+
+/// As sqlx reads it, which decodes percent signs and takes what follows a question
+/// mark for options.
+fn url_of(path: &Path) -> String {
+    let path = path.display().to_string();
+    format!("sqlite://{}", path.replace('%', "%25").replace('?', "%3F"))
 }
 
 /// Removes a database with its write-ahead log and index.

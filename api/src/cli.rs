@@ -251,13 +251,14 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         let (db, owner) = database::open_to_serve(&args.database, args.migrate).await?;
         anyhow::Ok((App::build(db, &args).await?, owner))
     };
+    let mut stop = Box::pin(stop_signal());
     let (app, _owner) = tokio::select! {
         built = build => built?,
         // Orchestrators restart what does not answer: this waits, and says so.
         () = http::wait(&listener) => return Ok(()),
-        () = stop_signal() => return Ok(()),
+        () = &mut stop => return Ok(()),
     };
-    app.run(listener, stop_signal()).await
+    app.run(listener, stop).await
 }
 
 async fn demo(args: DemoArgs) -> anyhow::Result<()> {

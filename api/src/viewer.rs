@@ -23,6 +23,9 @@ pub(crate) struct Viewer {
     pub(crate) expires_at: Option<Instant>,
     /// The API key that it was let in by; a connection ends when it is revoked.
     pub(crate) api_key: Option<Arc<KeyInUse>>,
+    /// The database has confirmed its key; else it was let in because the database
+    /// cannot be asked, to read what memory has.
+    pub(crate) confirmed: bool,
 }
 
 /// What of the data a viewer may see. Those of one scope share what is executed
@@ -55,6 +58,7 @@ impl Viewer {
             companies: Arc::default(),
             expires_at: None,
             api_key: None,
+            confirmed: true,
         })
     }
 

@@ -117,7 +117,7 @@ impl Keys {
     pub(super) async fn viewer(&self, secret: &str) -> Result<Viewer, Refusal> {
         let unknown = || Refusal::invalid("there is no such API key, or it was revoked");
         let secret = Secret::read(secret).ok_or_else(unknown)?;
-        let known = self
+        let (known, confirmed) = self
             .ask(secret.hash())
             .await
             .map_err(Refusal::Unavailable)?;
@@ -139,21 +139,23 @@ impl Keys {
             companies: key.companies.as_slice().into(),
             expires_at,
             api_key: Some(in_use),
+            confirmed,
         })
     }
 
-    /// What the database says of a secret, or has said lately if it cannot be asked.
-    async fn ask(&self, hash: Hash) -> Result<Option<Known>, ApiError> {
+    /// What the database says of a secret, or has said lately if it cannot be asked;
+    /// and whether it was asked.
+    async fn ask(&self, hash: Hash) -> Result<(Option<Known>, bool), ApiError> {
         let trusted = self.inner.trusted.get(&hash);
         let patience = match &trusted {
             Some(_) if self.is_away() && !self.inner.remembered.contains_key(&hash) => {
-                return Ok(trusted);
+                return Ok((trusted, false));
             }
             Some(_) => SHORT_PATIENCE,
             None => PATIENCE,
         };
         let error = match timeout(patience, self.find(hash)).await {
-            Ok(Ok(known)) => return Ok(known),
+            Ok(Ok(known)) => return Ok((known, true)),
             Ok(Err(error)) if !Fault::of(&error).passes() => return Err(error.into()),
             Ok(Err(error)) => error.into(),
             Err(_) => ApiError::new(
@@ -165,7 +167,7 @@ impl Keys {
             return Err(error);
         };
         *self.inner.failed_at.lock() = Some(Instant::now());
-        Ok(Some(known))
+        Ok((Some(known), false))
     }
 
     fn is_away(&self) -> bool {
@@ -341,7 +343,8 @@ mod tests {
     async fn a_key_that_was_valid_lately_lets_in_while_the_database_is_away() {
         let (keys, secret, id) = away(true).await;
         for _ in 0..2 {
-            assert_eq!(keys.viewer(secret.reveal()).await.unwrap().user, "feed");
+            let viewer = keys.viewer(secret.reveal()).await.unwrap();
+            assert_eq!((viewer.user.as_str(), viewer.confirmed), ("feed", false));
         }
         // Not one that was revoked here, nor one that nobody has confirmed.
         keys.forget(id, &secret.hash());

@@ -111,6 +111,7 @@ impl Tokens {
             companies: companies.into(),
             expires_at: Some(Instant::now() + left),
             api_key: None,
+            confirmed: true,
         })
     }
 }

@@ -327,7 +327,7 @@ pub struct LimitArgs {
     pub limit_answer_bytes: u64,
 
     /// Seconds that a query or mutation may take
-    #[arg(long, env = "SMARTPULSE_LIMIT_OPERATION_SECONDS", default_value_t = 30)]
+    #[arg(long, env = "SMARTPULSE_LIMIT_OPERATION_SECONDS", default_value_t = 60)]
     pub limit_operation_seconds: u32,
 }
 

@@ -3,8 +3,10 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
+use percent_encoding::percent_decode_str;
 use subscriptions::fanout;
 
 /// An address whose text form is without the password.
@@ -99,10 +101,11 @@ impl DatabaseUrl {
     }
 
     /// The file of a SQLite database.
-    pub fn sqlite_path(&self) -> Option<&str> {
+    pub fn sqlite_path(&self) -> Option<PathBuf> {
         let path = self.as_str().strip_prefix("sqlite:")?;
         let path = path.strip_prefix("//").unwrap_or(path);
-        path.split('?').next()
+        let path = percent_decode_str(path.split('?').next()?);
+        Some(path.decode_utf8_lossy().into_owned().into())
     }
 }
 
@@ -201,7 +204,7 @@ mod tests {
             ("postgres://h/x", None),
         ] {
             let url: DatabaseUrl = url.parse().unwrap();
-            assert_eq!(url.sqlite_path(), path);
+            assert_eq!(url.sqlite_path(), path.map(PathBuf::from));
         }
     }
 }

@@ -6,14 +6,15 @@ mod pooler;
 pub(crate) use owner::Owner;
 
 use std::future::Future;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use backon::{ExponentialBuilder, Retryable};
 use domain::database::{Database, Fault};
 use migration::{Migrator, MigratorTrait};
-use sea_orm::{ConnectionTrait, DbBackend, DbErr};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, RuntimeErr, sqlx};
 
 use crate::config::DatabaseArgs;
 
@@ -21,6 +22,8 @@ use crate::config::DatabaseArgs;
 const LONGEST_DELAY: Duration = Duration::from_millis(500);
 /// How often it says that it waits.
 const REMINDER: Duration = Duration::from_secs(10);
+/// How long one attempt to reach a database may take.
+const PATIENCE: Duration = Duration::from_secs(15);
 /// How long a command waits for a server that is just migrating its database.
 const MIGRATION_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -34,7 +37,7 @@ pub(crate) async fn open(args: &DatabaseArgs) -> anyhow::Result<Database> {
     };
     let began = Instant::now();
     while !pending(&db).await?.is_empty() {
-        match Owner::take(path, "migrate") {
+        match Owner::take(&path, "migrate") {
             Ok(_owner) => migrate(&db).await?,
             Err(_) if began.elapsed() < MIGRATION_PATIENCE => {
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -52,10 +55,14 @@ pub(crate) async fn open_to_serve(
     migrates: bool,
 ) -> anyhow::Result<(Database, Option<Owner>)> {
     let owner = own(args, "serve")?;
-    let db = waiting("the database", || connect(args))
+    if owner.is_some() {
+        // A file is there or not: to wait would only hide why.
+        return Ok((open_owned(args).await?, owner));
+    }
+    let db = waiting("the database", || within_patience(connect(args)))
         .await
         .map_err(|error| explain(error, args))?;
-    if migrates || owner.is_some() {
+    if migrates {
         migrate(&db).await?;
     } else {
         refuse_pending(&db, args).await?;
@@ -79,7 +86,18 @@ pub(crate) async fn open_owned(args: &DatabaseArgs) -> anyhow::Result<Database> 
 /// The owner of an embedded file; a server's database has none.
 fn own(args: &DatabaseArgs, command: &str) -> anyhow::Result<Option<Owner>> {
     let path = sqlite_file(args);
-    path.map(|path| Owner::take(path, command)).transpose()
+    path.map(|path| Owner::take(&path, command)).transpose()
+}
+
+/// A server may fall silent while it is being reached, too.
+async fn within_patience<T>(attempt: impl Future<Output = Result<T, DbErr>>) -> Result<T, DbErr> {
+    let silent = || {
+        let cause = std::io::Error::new(std::io::ErrorKind::TimedOut, "the database is silent");
+        DbErr::Conn(RuntimeErr::SqlxError(Arc::new(sqlx::Error::Io(cause))))
+    };
+    tokio::time::timeout(PATIENCE, attempt)
+        .await
+        .unwrap_or_else(|_| Err(silent()))
 }
 
 /// Tries again until the database is there: only an error that will stay ends it.
@@ -138,7 +156,7 @@ async fn connect(args: &DatabaseArgs) -> Result<Database, DbErr> {
     args.database_url
         .check()
         .map_err(|error| DbErr::Custom(error.to_string()))?;
-    if let Some(folder) = sqlite_file(args).and_then(Path::parent) {
+    if let Some(folder) = sqlite_file(args).as_deref().and_then(Path::parent) {
         std::fs::create_dir_all(folder).map_err(|error| {
             DbErr::Custom(format!(
                 "cannot create the folder {}: {error}",
@@ -151,8 +169,8 @@ async fn connect(args: &DatabaseArgs) -> Result<Database, DbErr> {
     Ok(db)
 }
 
-fn sqlite_file(args: &DatabaseArgs) -> Option<&Path> {
-    args.database_url.sqlite_path().map(Path::new)
+fn sqlite_file(args: &DatabaseArgs) -> Option<PathBuf> {
+    args.database_url.sqlite_path()
 }
 
 fn explain(error: DbErr, args: &DatabaseArgs) -> anyhow::Error {
@@ -170,12 +188,12 @@ fn explain(error: DbErr, args: &DatabaseArgs) -> anyhow::Error {
 }
 
 async fn pending(db: &Database) -> Result<Vec<String>, DbErr> {
-    let pending = Migrator::get_pending_migrations(db.control().unlimited()).await?;
+    let pending = Migrator::get_pending_migrations_read_only(db.control().unlimited()).await?;
     Ok(pending.iter().map(|of| of.name().to_owned()).collect())
 }
 
 async fn refuse_pending(db: &Database, args: &DatabaseArgs) -> anyhow::Result<()> {
-    let pending = waiting("the database", || pending(db)).await?;
+    let pending = waiting("the database", || within_patience(pending(db))).await?;
     if pending.is_empty() {
         return Ok(());
     }

@@ -57,6 +57,11 @@ impl Owner {
 
 /// The lock's file, the same however the database's path is written.
 fn beside(path: &Path) -> anyhow::Result<PathBuf> {
+    // A link to a file that is still to be made has no canonical path.
+    if let (Err(_), Ok(target)) = (fs::canonicalize(path), fs::read_link(path)) {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        return beside(&folder.join(target));
+    }
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),

@@ -149,6 +149,12 @@ impl Executor {
         if let Err(error) = self.wait_for_min_position(&operation).await {
             return Answer::refused(vec![error.into_server_error()]);
         }
+        if operation.kind == OperationType::Mutation && !viewer.confirmed {
+            let message =
+                "your key cannot be confirmed just now, and lets you only read: try again";
+            let error = ApiError::new(ErrorCode::Unavailable, message);
+            return Answer::refused(vec![error.into_server_error()]);
+        }
         let (inner, kind) = (Arc::clone(&self.inner), operation.kind);
         let executed = async move { inner.execute(operation, viewer).await };
         let limit = self.inner.limits.operation_timeout;

@@ -317,10 +317,15 @@ impl Metrics {
     }
 }
 
+/// How long a scrape waits for what only the database knows.
+const LOOK_PATIENCE: Duration = Duration::from_secs(1);
+
 /// `GET /metrics`.
 pub(super) async fn text(State(shared): State<Arc<Shared>>) -> Response {
     let db = shared.health.log.database();
-    shared.metrics.deliveries.look(db, &shared.channels).await;
+    // Without it the rest is worth telling, most of all while the database is away.
+    let look = shared.metrics.deliveries.look(db, &shared.channels);
+    drop(tokio::time::timeout(LOOK_PATIENCE, look).await);
     match shared.metrics.encode() {
         Ok(text) => (
             [(

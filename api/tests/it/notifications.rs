@@ -466,15 +466,11 @@ async fn json_is_refused_if_it_would_not_read_back(kind: Kind) {
     let client = &server.client;
     create_users(client, &["ada"]).await;
     let to = json!({ "users": ["ada"] });
-    for (data, path) in [
-        (json!({ TOKEN: "x" }), format!("data[\"{TOKEN}\"]")),
-        (json!({ TOKEN: "{\"a\": 1}" }), format!("data[\"{TOKEN}\"]")),
-    ] {
+    for data in [json!({ TOKEN: "x" }), json!({ "a": [{ TOKEN: "{}" }] })] {
         let input = json!({ "to": to, "title": "t", "data": data });
         let answer = client.graphql(SEND, json!({ "input": input })).await;
         assert_eq!(code(&answer), "BAD_USER_INPUT", "{answer}");
-        let violations = &answer["errors"][0]["extensions"]["violations"];
-        assert_eq!(violations[0]["path"], path, "{answer}");
+        assert!(answer.to_string().contains("are reserved"), "{answer}");
         let preview = "query($v: JSON) { mailPreview(variables: $v) { html } }";
         let answer = client.graphql(preview, json!({ "v": data })).await;
         assert_eq!(code(&answer), "BAD_USER_INPUT", "{answer}");

@@ -286,7 +286,7 @@ async fn sixteen_writers_lose_nothing(kind: Kind) {
 
     // A long unrelated transaction: with a snapshot, and a number on PostgreSQL.
     let other = connect(database.url()).await;
-    let unrelated = other.reader().unlimited().begin().await.unwrap();
+    let unrelated = other.control().unlimited().begin().await.unwrap();
     unrelated
         .execute_unprepared(match kind {
             Kind::Sqlite => "SELECT count(*) FROM change",
@@ -611,7 +611,7 @@ async fn sixty_seconds_under_an_open_snapshot_slow_no_tick() {
     let db = connect(database.url()).await;
     let holder = connect(database.url()).await;
     let held = holder
-        .reader()
+        .control()
         .unlimited()
         .begin_with_config(Some(sea_orm::IsolationLevel::RepeatableRead), None)
         .await

@@ -113,7 +113,8 @@ impl Fault {
             _ => match code.get(..2) {
                 // Connection, resources, operator intervention, system error.
                 Some("08" | "53" | "57" | "58") => Self::Unavailable,
-                Some("40") => Self::Conflict,
+                // Undone, or (40003) perhaps not: not to be run again unasked.
+                Some("40") => Self::Unavailable,
                 _ => Self::Permanent,
             },
         }
@@ -139,17 +140,6 @@ impl Fault {
     pub fn passes(self) -> bool {
         self != Self::Permanent
     }
-
-    /// Whether a connection that showed it, and those made before it, are to be
-    /// replaced: they may lead to a server that is gone or no longer the primary,
-    /// or be in a state that nobody knows.
-    pub(super) fn condemns(self, error: &DbErr) -> bool {
-        match self {
-            Self::ReadOnly => true,
-            Self::Timeout => is_unanswered(error),
-            _ => false,
-        }
-    }
 }
 
 /// The error of a statement that the database did not answer in time.
@@ -159,17 +149,6 @@ pub(super) fn unanswered() -> DbErr {
         "the database did not answer in time",
     );
     DbErr::Query(RuntimeErr::SqlxError(Arc::new(sqlx::Error::Io(cause))))
-}
-
-fn is_unanswered(error: &DbErr) -> bool {
-    match error {
-        DbErr::Conn(RuntimeErr::SqlxError(cause))
-        | DbErr::Exec(RuntimeErr::SqlxError(cause))
-        | DbErr::Query(RuntimeErr::SqlxError(cause)) => {
-            matches!(&**cause, sqlx::Error::Io(cause) if cause.kind() == io::ErrorKind::TimedOut)
-        }
-        _ => false,
-    }
 }
 
 #[cfg(test)]
@@ -192,7 +171,7 @@ mod tests {
             ("55P03", Fault::Busy),
             ("40001", Fault::Conflict),
             ("40P01", Fault::Conflict),
-            ("40003", Fault::Conflict),
+            ("40003", Fault::Unavailable),
             ("23505", Fault::Permanent),
             ("42P01", Fault::Permanent),
             ("25P02", Fault::Permanent),
@@ -223,9 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unanswered_statement_is_a_timeout_that_condemns() {
-        let error = unanswered();
-        assert_eq!(Fault::of(&error), Fault::Timeout);
-        assert!(Fault::of(&error).condemns(&error));
+    fn an_unanswered_statement_is_a_timeout() {
+        assert_eq!(Fault::of(&unanswered()), Fault::Timeout);
     }
 }

@@ -12,9 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use sea_orm::sqlx;
 use sea_orm::sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
-use sea_orm::sqlx::{self, Connection};
 use sea_orm::{
     AccessMode, ConnectOptions, ConnectionTrait, DbBackend, DbErr, IsolationLevel, RuntimeErr,
     SqliteTransactionMode, Statement, TransactionOptions, Value,
@@ -22,7 +22,6 @@ use sea_orm::{
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 use time::{OffsetDateTime, UtcOffset};
-use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use pool::{Condemned, Watch};
@@ -45,13 +44,18 @@ pub struct DatabaseSettings {
 /// Connections of sequencer and tail, which no traffic can take: one each, and
 /// one for whoever of them is just having a broken one replaced.
 const CONTROL_CONNECTIONS: u32 = 3;
-/// How long a statement of sequencer or tail may take, and how long they wait for
-/// a connection. What takes longer goes on in the database, and is found done.
+/// How long a statement of sequencer or tail may take. What takes longer goes on
+/// in the database, and is found done.
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long they wait for a connection: sqlx tries a server that refuses at
+/// intervals that grow to a fifth of this.
+const CONTROL_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 /// By so much longer than the server is an answer waited for.
 const GRACE: Duration = Duration::from_secs(5);
-/// How long a connection has to answer when it comes back.
-const PING_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a writer of an SQLite file waits for its turn among ours, and then for
+/// another program's write.
+const WRITER_TURN: Duration = Duration::from_secs(60);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The database, split into who writes, who reads, and who keeps the change log.
 ///
@@ -77,10 +81,8 @@ impl Database {
             .sqlx_logging(false)
             .acquire_timeout(settings.acquire_timeout)
             .max_connections(settings.max_connections)
-            // A ping before each use would double the round trips.
-            .test_before_acquire_if_idle_for(Duration::from_secs(10))
             .set_application_name("smartpulse");
-        guard(&mut options, &condemned);
+        guard(&mut options, &condemned, settings.statement_timeout + GRACE);
         let beginning = TaskTracker::new();
         if !settings.url.starts_with("sqlite:") {
             let statement_timeout = settings.statement_timeout;
@@ -89,7 +91,7 @@ impl Database {
             control
                 .map_sqlx_postgres_opts(kept_alive)
                 .max_connections(CONTROL_CONNECTIONS)
-                .acquire_timeout(CONTROL_TIMEOUT);
+                .acquire_timeout(CONTROL_ACQUIRE_TIMEOUT);
             let traffic = Pool::new(sea_orm::Database::connect(options).await?, watch);
             let control = sea_orm::Database::connect(control).await?;
             return Ok(Self {
@@ -106,14 +108,16 @@ impl Database {
             .idle_timeout(None::<Duration>)
             .max_lifetime(None::<Duration>)
             // Writers queue for the one connection: a long import must not turn them away.
-            .acquire_timeout(settings.acquire_timeout.max(Duration::from_secs(60)));
+            .acquire_timeout(settings.acquire_timeout.max(WRITER_TURN));
         let mut control = options.clone();
         control.max_connections(CONTROL_CONNECTIONS);
         let writer = sea_orm::Database::connect(one).await?;
         let reader = sea_orm::Database::connect(options).await?;
         let control = sea_orm::Database::connect(control).await?;
+        let patience = settings.statement_timeout + settings.acquire_timeout.max(WRITER_TURN);
+        let writer_watch = Watch::new(patience + BUSY_TIMEOUT, condemned);
         Ok(Self {
-            writer: Pool::new(writer, watch.clone()),
+            writer: Pool::new(writer, writer_watch),
             reader: Pool::new(reader, watch),
             control: Pool::new(control, control_watch),
             beginning,
@@ -194,32 +198,42 @@ impl Database {
 }
 
 /// Looks at each connection before it is used again, and when it comes back.
-fn guard(options: &mut ConnectOptions, condemned: &Arc<Condemned>) {
+fn guard(options: &mut ConnectOptions, condemned: &Arc<Condemned>, statement: Duration) {
     let of_postgres = Arc::clone(condemned);
     let of_sqlite = Arc::clone(condemned);
+    let on_release = Arc::clone(condemned);
     options
+        // What is asked below comes first, and has time limits.
+        .test_before_acquire(false)
         .map_sqlx_postgres_before_acquire(move |connection, about| {
-            let spared = of_postgres.spares(&about, connection.is_in_transaction());
-            async move { Ok(spared) }.boxed()
+            let condemned = Arc::clone(&of_postgres);
+            async move { Ok(condemned.spares(connection, about).await) }.boxed()
         })
         // SQLite rolls back by itself when the disk is full: the ROLLBACK that
         // follows fails, and sqlx goes on counting a transaction. The next BEGIN
         // would then be a savepoint of it, and nothing be committed.
         .map_sqlx_sqlite_before_acquire(move |connection, about| {
-            let spared = of_sqlite.spares(&about, connection.is_in_transaction());
-            async move { Ok(spared) }.boxed()
+            let condemned = Arc::clone(&of_sqlite);
+            async move { Ok(condemned.spares(connection, about).await) }.boxed()
         })
-        // sqlx pings what comes back, for as long as it takes.
-        .map_sqlx_postgres_pool_opts(|pool: PgPoolOptions| {
-            pool.after_release(|connection, _| {
+        // sqlx pings what comes back, for as long as it takes. A statement whose
+        // caller has gone may still run, and holds its place until it ends; where
+        // servers fall silent there is no waiting for it.
+        .map_sqlx_postgres_pool_opts(move |pool: PgPoolOptions| {
+            let condemned = Arc::clone(&on_release);
+            pool.after_release(move |connection, _| {
+                let limit = if condemned.is_suspicious() {
+                    pool::PING_TIMEOUT
+                } else {
+                    statement
+                };
                 async move {
-                    let answer = timeout(PING_TIMEOUT, connection.ping()).await;
-                    answer.map_err(|_| {
-                        sqlx::Error::Protocol(
-                            "a connection did not answer when it came back".into(),
-                        )
-                    })??;
-                    Ok(true)
+                    if pool::answers(connection, limit).await {
+                        return Ok(true);
+                    }
+                    Err(sqlx::Error::Protocol(
+                        "a connection did not answer when it came back".into(),
+                    ))
                 }
                 .boxed()
             })
@@ -236,11 +250,15 @@ fn kept_alive(options: PgConnectOptions) -> PgConnectOptions {
 }
 
 fn limited(options: PgConnectOptions, statement_timeout: Duration) -> PgConnectOptions {
-    let milliseconds = statement_timeout.as_millis().to_string();
+    let milliseconds = |of: Duration| of.as_millis().to_string();
     kept_alive(options).options([
-        ("statement_timeout", milliseconds.as_str()),
-        // Between two statements of a transaction there is nothing to wait for.
-        ("idle_in_transaction_session_timeout", milliseconds.as_str()),
+        ("statement_timeout", milliseconds(statement_timeout)),
+        // An import reads its file between two statements; else there is nothing to
+        // wait for.
+        (
+            "idle_in_transaction_session_timeout",
+            milliseconds(statement_timeout * 6),
+        ),
     ])
 }
 
@@ -250,7 +268,7 @@ fn durable(sqlite: SqliteConnectOptions) -> SqliteConnectOptions {
         // A position that a client has seen must survive a power cut.
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
-        .busy_timeout(Duration::from_secs(30))
+        .busy_timeout(BUSY_TIMEOUT)
         .pragma("cache_size", "-32000")
         .pragma("mmap_size", "268435456")
         .statement_cache_capacity(200)

@@ -36,6 +36,10 @@ impl Answered {
         self.tail.lock().1
     }
 
+    pub(super) fn silence_of_tail(&self) -> Duration {
+        self.tail.lock().0.elapsed()
+    }
+
     /// The longer of both silences.
     pub(super) fn silence(&self) -> Duration {
         let oldest = (*self.sequencer.lock()).min(self.tail.lock().0);

@@ -32,7 +32,7 @@ use domain::database::Database;
 use domain::forecast::Forecasts;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
-use sea_orm::{ConnectionTrait, DbErr, Statement};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
 use thiserror::Error;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::timeout;
@@ -186,9 +186,13 @@ impl ChangeLog {
         &self.shared.metrics
     }
 
-    /// How long ago the database last answered both sequencer and tail.
+    /// How long ago the database last answered both sequencer and tail. On SQLite
+    /// the sequencer waits its turn among writers, which says nothing.
     pub fn silence(&self) -> Duration {
-        self.shared.answered.silence()
+        match self.shared.db.backend() {
+            DbBackend::Sqlite => self.shared.answered.silence_of_tail(),
+            _ => self.shared.answered.silence(),
+        }
     }
 
     /// What this replica has numbered, for others.
@@ -292,7 +296,7 @@ impl ChangeLog {
         }
         if applied.epoch != wanted.epoch {
             // Of a history that began just now, or of one that is over?
-            match change::read_head(self.shared.db.control()).await {
+            match change::read_head(self.shared.db.reader()).await {
                 Ok(head) if head.epoch != wanted.epoch => {
                     return Err(ExpiredError {
                         wanted,
@@ -340,7 +344,7 @@ impl ChangeLog {
 
     /// For a transaction that left the memory of recent ones, or changed nothing.
     async fn look_up(&self, xid: u64, head: Position) -> Result<Position, DbErr> {
-        let db = self.shared.db.control();
+        let db = self.shared.db.reader();
         let row = db
             .query_one_raw(Statement::from_sql_and_values(
                 db.get_database_backend(),

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use domain::change::{self, TickMode};
+use domain::database::Fault;
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
 use thiserror::Error;
 use tokio::time::sleep;
@@ -52,6 +53,10 @@ impl Sequencer {
                 Ok(()) => outage.over(),
                 Err(TickError(error)) => {
                     self.shared.metrics.failed_ticks.inc();
+                    if Fault::of(&error) == Fault::Busy {
+                        // An answer, too: somebody else has the lock.
+                        self.shared.answered.sequencer();
+                    }
                     let delay = outage.failed(&error);
                     tokio::select! {
                         () = stop.cancelled() => {}

@@ -213,7 +213,7 @@ impl NotificationMutation {
         web_push
             .check_subscription(&input.endpoint, &input.p256dh, &input.auth)
             .await
-            .map_err(|error| ApiError::bad_input(error.to_string()))?;
+            .map_err(ApiError::from)?;
         let endpoint = NewEndpoint {
             channel: Channel::WebPush,
             address: input.endpoint,

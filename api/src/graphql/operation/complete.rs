@@ -19,8 +19,10 @@ pub(crate) fn complete(
     introspected: &JsonMap,
     errors: &mut Vec<ServerError>,
 ) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1024);
+    out.extend_from_slice(b"{\"data\":");
     let mut writer = Writer {
-        out: b"{\"data\":".to_vec(),
+        out,
         path: Vec::new(),
         introspected,
         errors,

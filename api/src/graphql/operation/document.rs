@@ -181,13 +181,12 @@ impl Documents {
             let mut unfit = Vec::new();
             let value = match given.values.remove(&variable.name) {
                 Some(mut value) => {
-                    let name = format!("${}", variable.name);
-                    let place = Place::Root(&name);
+                    let place = Place::Variable(&variable.name);
                     let inputs = &self.contract.inputs;
                     inputs.coerce(&variable.ty, &mut value, place, &mut unfit);
                     if variable.decides && value == Value::Null {
                         unfit.push(Unfit {
-                            path: name,
+                            path: place.to_string(),
                             message: "expected true or false, since a directive goes by it".into(),
                         });
                     }
@@ -441,7 +440,7 @@ fn read_operation(
         let default = of.default_value.as_ref();
         let default = default.and_then(|default| literal::constant(default));
         let default = default.map(|mut default| {
-            let place = Place::Root(name);
+            let place = Place::Variable(name);
             // It is valid: what changes is how it is written.
             contract
                 .inputs
@@ -478,9 +477,8 @@ fn check_literals(
             contract.inputs.resolve(&variable.ty),
             &variable.default_value,
         ) {
-            let name = format!("${}", variable.name);
             let mut unfit = Vec::new();
-            let place = Place::Root(&name);
+            let place = Place::Variable(&variable.name);
             contract
                 .inputs
                 .check_literal(&ty, default, place, &mut unfit);
@@ -514,7 +512,7 @@ fn check_arguments(
                     let ty = defined.and_then(|of| contract.inputs.resolve(&of.ty));
                     if let Some(ty) = ty {
                         let mut unfit = Vec::new();
-                        let place = Place::Root(&argument.name);
+                        let place = Place::Argument(&argument.name);
                         let inputs = &contract.inputs;
                         inputs.check_literal(&ty, &argument.value, place, &mut unfit);
                         tell(document, argument.value.location(), unfit, faults);

@@ -67,7 +67,8 @@ pub(super) struct Unfit {
 /// The path to a value, from the inside out.
 #[derive(Clone, Copy)]
 pub(super) enum Place<'a> {
-    Root(&'a str),
+    Variable(&'a str),
+    Argument(&'a str),
     Key(&'a Place<'a>, &'a str),
     Index(&'a Place<'a>, usize),
 }
@@ -354,7 +355,8 @@ impl Place<'_> {
 impl fmt::Display for Place<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Root(name) => f.write_str(name),
+            Self::Variable(name) => write!(f, "${name}"),
+            Self::Argument(name) => f.write_str(name),
             Self::Key(parent, key) => write!(f, "{parent}.{}", fault::quote(key)),
             Self::Index(parent, index) => write!(f, "{parent}[{index}]"),
         }
