@@ -10,13 +10,12 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
-use std::task::ready;
+use std::task::Poll;
 use std::thread::available_parallelism;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::{block_in_place, yield_now};
-use tokio_util::sync::PollSemaphore;
 
 /// An operation is heavy from this on: some milliseconds of work.
 const HEAVY: usize = 5_000;
@@ -25,10 +24,20 @@ const BYTES_A_PERIOD: usize = 50;
 
 /// The turns that heavy operations take. Cores belong to the process, and so do
 /// these.
-static TURNS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
+static TURNS: LazyLock<Turns> = LazyLock::new(|| {
     let cores = available_parallelism().map_or(1, usize::from);
-    Arc::new(Semaphore::new((cores - 1).max(1)))
+    Turns {
+        free: Semaphore::new((cores - 1).max(1)),
+        released: Notify::new(),
+    }
 });
+
+/// Turns that nobody is given while waiting: an operation that is not polled just
+/// now, such as a websocket's whose client takes nothing, would keep it.
+struct Turns {
+    free: Semaphore,
+    released: Notify,
+}
 
 tokio::task_local! {
     /// What the operation weighs that is carried, in delivery periods.
@@ -45,31 +54,35 @@ pub(crate) async fn add(periods: usize) {
     }
 }
 
-/// Carries an operation, asked for with so many bytes, to its end.
+/// Carries an operation, asked for with so many bytes, to its end. What holds a
+/// transaction is not to be carried: others wait for it.
 pub(crate) async fn carry<F: Future>(request_bytes: usize, work: F) -> F::Output {
-    carry_weight(
-        AtomicUsize::new(request_bytes / BYTES_A_PERIOD).into(),
-        work,
-    )
-    .await
-}
-
-/// Carries the rest of an operation, which goes on in a task of its own.
-pub(crate) fn pass_on<F: Future>(work: F) -> impl Future<Output = F::Output> {
-    let weight = WEIGHT.try_with(Arc::clone).unwrap_or_default();
-    carry_weight(weight, work)
-}
-
-async fn carry_weight<F: Future>(weight: Arc<AtomicUsize>, work: F) -> F::Output {
+    let weight = Arc::new(AtomicUsize::new(request_bytes / BYTES_A_PERIOD));
     let mut work = pin!(WEIGHT.scope(Arc::clone(&weight), work));
-    let mut turns = PollSemaphore::new(Arc::clone(&TURNS));
+    let mut released = pin!(None);
     poll_fn(|cx| {
         if weight.load(Ordering::Relaxed) < HEAVY {
             return work.as_mut().poll(cx);
         }
-        // Held for one poll: who waits for a database leaves the turn to others.
-        let _turn = ready!(turns.poll_acquire(cx));
-        beside_the_runtime(|| work.as_mut().poll(cx))
+        loop {
+            if let Ok(turn) = TURNS.free.try_acquire() {
+                released.set(None);
+                // Held for one poll: who waits for a database leaves the turn to others.
+                let outcome = beside_the_runtime(|| work.as_mut().poll(cx));
+                drop(turn);
+                TURNS.released.notify_waiters();
+                return outcome;
+            }
+            if released.is_none() {
+                released.set(Some(TURNS.released.notified()));
+            }
+            let told = released.as_mut().as_pin_mut().map(|told| told.poll(cx));
+            // One may have been released before this waited for it.
+            if told.is_some_and(|told| told.is_pending()) && TURNS.free.available_permits() == 0 {
+                return Poll::Pending;
+            }
+            released.set(None);
+        }
     })
     .await
 }
@@ -117,7 +130,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn heavy_work_takes_turns() {
-        let most = TURNS.available_permits();
+        let most = TURNS.free.available_permits();
         let running = Arc::new(AtomicUsize::new(0));
         let too_many = Arc::new(AtomicBool::new(false));
         let mut tasks = JoinSet::new();
@@ -136,7 +149,7 @@ mod tests {
         }
         tasks.join_all().await;
         assert!(!too_many.load(Ordering::SeqCst));
-        assert_eq!(TURNS.available_permits(), most);
+        assert_eq!(TURNS.free.available_permits(), most);
     }
 
     #[tokio::test]

@@ -26,6 +26,10 @@ use crate::error::{self, ApiError, ErrorCode};
 use crate::viewer::{Scope, Viewer};
 use crate::weight;
 
+/// Mutations under way at once, those whose clients have gone among them: each has
+/// its input in memory.
+const MOST_MUTATIONS: usize = 512;
+
 /// What carries out operations.
 #[derive(Clone)]
 pub(crate) struct Executor {
@@ -155,17 +159,21 @@ impl Executor {
             let error = ApiError::new(ErrorCode::Unavailable, message);
             return Answer::refused(vec![error.into_server_error()]);
         }
+        if operation.kind == OperationType::Mutation && self.inner.mutations.len() >= MOST_MUTATIONS
+        {
+            let message = "too many mutations are under way: try again in a moment";
+            let error = ApiError::new(ErrorCode::Unavailable, message);
+            return Answer::refused(vec![error.into_server_error()]);
+        }
         let (inner, kind) = (Arc::clone(&self.inner), operation.kind);
         let executed = async move { inner.execute(operation, viewer).await };
         let limit = self.inner.limits.operation_timeout;
         let answer = match kind {
             // A client that goes away must not cut a write in two: it goes on by
             // itself, and so does one that takes too long.
-            OperationType::Mutation => {
-                timeout(limit, self.inner.mutations.spawn(weight::pass_on(executed)))
-                    .await
-                    .map(|ended| ended.ok())
-            }
+            OperationType::Mutation => timeout(limit, self.inner.mutations.spawn(executed))
+                .await
+                .map(|ended| ended.ok()),
             _ => timeout(limit, executed).await.map(Some),
         };
         let refuse = |error: ApiError| Answer::refused(vec![error.into_server_error()]);

@@ -4,7 +4,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes};
-use axum::http::header;
+use axum::extract::Request;
+use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use http_body::Frame;
 use tower_http::CompressionLevel;
@@ -27,6 +28,24 @@ pub(super) fn layer() -> CompressionLayer<impl Predicate> {
     CompressionLayer::new()
         .quality(LEVEL)
         .compress_when(is_worth_it)
+}
+
+/// Forgets what forbids a plain answer: the layer would refuse with 406 what is
+/// carried out by then.
+pub(super) async fn allow_plain(mut request: Request) -> Request {
+    let forbids = |value: &HeaderValue| {
+        let text = value.to_str().unwrap_or_default().replace([' ', '\t'], "");
+        text.split(',').any(|coding| {
+            let (name, quality) = coding.split_once(";q=").unwrap_or((coding, "1"));
+            let is_zero = quality.parse::<f32>().is_ok_and(|quality| quality == 0.0);
+            is_zero && ["identity", "*"].contains(&name.to_ascii_lowercase().as_str())
+        })
+    };
+    let headers = request.headers_mut();
+    if headers.get_all(header::ACCEPT_ENCODING).iter().any(forbids) {
+        headers.remove(header::ACCEPT_ENCODING);
+    }
+    request
 }
 
 /// Lets others have their turn while a large answer is compressed.

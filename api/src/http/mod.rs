@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::middleware::{from_fn_with_state, map_response};
+use axum::middleware::{from_fn_with_state, map_request, map_response};
 use axum::routing::get;
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -56,6 +56,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/metrics", get(metrics::text))
         .layer(compression::layer())
         .layer(map_response(compression::in_turns))
+        .layer(map_request(compression::allow_plain))
         .merge(playground::router())
         .route("/graphql/ws", get(websocket::upgrade))
         .route("/unsubscribe", get(unsubscribe::ask).post(unsubscribe::end))

@@ -18,6 +18,8 @@ use crate::error::{ApiError, ErrorCode};
 
 /// How long one of these connections may last.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Connections at once: files are also needed to reach the database.
+const MOST: usize = 256;
 /// Where nothing can be accepted just now.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -32,7 +34,7 @@ pub(crate) async fn wait(listener: &TcpListener) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            accepted = listener.accept() => match accepted {
+            accepted = listener.accept(), if connections.len() < MOST => match accepted {
                 Ok((stream, _)) => {
                     let serving = http1::Builder::new()
                         .timer(TokioTimer::new())

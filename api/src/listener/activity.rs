@@ -6,38 +6,23 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::http::Version;
 use http_body::{Frame, SizeHint};
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
 
 /// What a connection is doing.
 pub(super) struct Activity {
-    state: Mutex<State>,
-}
-
-struct State {
-    phase: Phase,
-    /// Over HTTP/2 a byte that comes between requests need not begin one: it may
-    /// be of a ping.
-    multiplexed: bool,
+    phase: Mutex<Phase>,
 }
 
 #[derive(Clone, Copy)]
 enum Phase {
     /// The head of a request comes, or that of the first one is to come.
     Head { since: Instant },
-    /// So many requests are being answered.
-    Answering(usize),
-    /// Nothing since a request was answered.
+    /// A request is being answered.
+    Answering,
+    /// Nothing since the last of an answer was written.
     Idle { since: Instant },
-}
-
-/// The deadline that a connection has missed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Overdue {
-    Head,
-    Idle,
 }
 
 impl Activity {
@@ -47,42 +32,38 @@ impl Activity {
             since: Instant::now(),
         };
         Self {
-            state: Mutex::new(State {
-                phase,
-                multiplexed: false,
-            }),
+            phase: Mutex::new(phase),
         }
     }
 
     /// Bytes have come.
     pub(super) fn heard(&self) {
-        let mut state = self.state.lock();
-        if let (Phase::Idle { .. }, false) = (state.phase, state.multiplexed) {
-            state.phase = Phase::Head {
+        let mut phase = self.phase.lock();
+        if let Phase::Idle { .. } = *phase {
+            *phase = Phase::Head {
                 since: Instant::now(),
             };
         }
     }
 
+    /// Bytes have gone. An answer is handed over whole and written little by little:
+    /// its client is not idle while it takes it.
+    pub(super) fn written(&self) {
+        if let Phase::Idle { since } = &mut *self.phase.lock() {
+            *since = Instant::now();
+        }
+    }
+
     /// The head of a request is there; it is being answered until what is
     /// returned is dropped.
-    pub(super) fn begin(self: &Arc<Self>, version: Version) -> Answering {
-        let mut state = self.state.lock();
-        state.multiplexed |= version == Version::HTTP_2;
-        state.phase = match state.phase {
-            Phase::Answering(requests) => Phase::Answering(requests + 1),
-            Phase::Head { .. } | Phase::Idle { .. } => Phase::Answering(1),
-        };
+    pub(super) fn begin(self: &Arc<Self>) -> Answering {
+        *self.phase.lock() = Phase::Answering;
         Answering(Arc::clone(self))
     }
 
     fn end(&self) {
-        let mut state = self.state.lock();
-        state.phase = match state.phase {
-            Phase::Answering(requests) if requests > 1 => Phase::Answering(requests - 1),
-            _ => Phase::Idle {
-                since: Instant::now(),
-            },
+        *self.phase.lock() = Phase::Idle {
+            since: Instant::now(),
         };
     }
 
@@ -90,19 +71,19 @@ impl Activity {
     ///
     /// It looks at the clock, and is not told of each request: that would cost
     /// every request a timer.
-    pub(super) async fn overdue(&self, head: Duration, idle: Duration) -> Overdue {
+    pub(super) async fn overdue(&self, head: Duration, idle: Duration) {
         loop {
             let now = Instant::now();
-            let due = match self.state.lock().phase {
-                Phase::Head { since } => Some((since + head, Overdue::Head)),
-                Phase::Idle { since } => Some((since + idle, Overdue::Idle)),
-                Phase::Answering(_) => None,
+            let due = match *self.phase.lock() {
+                Phase::Head { since } => Some(since + head),
+                Phase::Idle { since } => Some(since + idle),
+                Phase::Answering => None,
             };
             // No deadline that begins from now on is missed before this.
             let mut look = now + head.min(idle);
-            if let Some((at, what)) = due {
+            if let Some(at) = due {
                 if at <= now {
-                    return what;
+                    return;
                 }
                 look = look.min(at);
             }
@@ -121,7 +102,7 @@ impl Drop for Answering {
 }
 
 impl Answering {
-    /// It is answered when this body has been written.
+    /// It is answered when this body has been handed over.
     pub(super) fn of(self, body: Body) -> Answer {
         Answer {
             body,
@@ -163,11 +144,11 @@ mod tests {
     const HEAD: Duration = Duration::from_secs(15);
     const IDLE: Duration = Duration::from_secs(90);
 
-    /// Seconds from now until a deadline is missed, and which.
-    async fn overdue(activity: &Activity) -> (u64, Overdue) {
+    /// Seconds from now until a deadline is missed.
+    async fn overdue(activity: &Activity) -> u64 {
         let began = Instant::now();
-        let what = activity.overdue(HEAD, IDLE).await;
-        (began.elapsed().as_secs(), what)
+        activity.overdue(HEAD, IDLE).await;
+        began.elapsed().as_secs()
     }
 
     async fn seconds(number: u64) {
@@ -180,46 +161,42 @@ mod tests {
         seconds(5).await;
         // What comes byte by byte wins no time.
         activity.heard();
-        assert_eq!(overdue(&activity).await, (10, Overdue::Head));
+        assert_eq!(overdue(&activity).await, 10);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_is_kept_between_requests_but_not_within_one() {
         let activity = Arc::new(Activity::new());
-        drop(activity.begin(Version::HTTP_11));
-        assert_eq!(overdue(&activity).await, (90, Overdue::Idle));
+        drop(activity.begin());
+        assert_eq!(overdue(&activity).await, 90);
 
-        drop(activity.begin(Version::HTTP_11));
-        let (first_byte, missed) = tokio::join!(
+        drop(activity.begin());
+        let ((), missed) = tokio::join!(
             async {
                 seconds(20).await;
                 activity.heard();
             },
             overdue(&activity)
         );
-        let () = first_byte;
-        assert_eq!(missed, (35, Overdue::Head));
+        assert_eq!(missed, 35);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_long_answer_is_no_silence() {
+    async fn a_long_answer_and_a_slow_client_are_no_silence() {
         let activity = Arc::new(Activity::new());
-        let (first, second) = (
-            activity.begin(Version::HTTP_2),
-            activity.begin(Version::HTTP_2),
-        );
-        let (_, missed) = tokio::join!(
+        let answering = activity.begin();
+        let ((), missed) = tokio::join!(
             async {
                 seconds(3600).await;
-                drop(first);
-                seconds(3600).await;
-                drop(second);
-                seconds(10).await;
-                // A ping begins no request.
-                activity.heard();
+                drop(answering);
+                // What was handed over takes its time on the way.
+                for _ in 0..10 {
+                    seconds(60).await;
+                    activity.written();
+                }
             },
             overdue(&activity)
         );
-        assert_eq!(missed, (7290, Overdue::Idle));
+        assert_eq!(missed, 3600 + 600 + 90);
     }
 }

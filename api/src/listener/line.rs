@@ -60,7 +60,9 @@ impl AsyncWrite for Line {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.stream.as_mut().poll_write(cx, bytes)
+        let count = ready!(self.stream.as_mut().poll_write(cx, bytes))?;
+        self.activity.written();
+        Poll::Ready(Ok(count))
     }
 
     fn poll_write_vectored(
@@ -68,7 +70,9 @@ impl AsyncWrite for Line {
         cx: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.stream.as_mut().poll_write_vectored(cx, parts)
+        let count = ready!(self.stream.as_mut().poll_write_vectored(cx, parts))?;
+        self.activity.written();
+        Poll::Ready(Ok(count))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -19,20 +19,22 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{HeaderValue, Version, header};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::Response;
 use hyper::body::Incoming;
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
+use hyper_util::rt::TokioIo;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-use activity::{Activity, Overdue};
+use activity::Activity;
 use line::Line;
 use request_body::TimedBody;
 use slots::Slots;
@@ -74,14 +76,13 @@ const RESERVED_FILES: u64 = 256;
 /// How long accepting rests after the system refused a connection: most likely
 /// no file is free, and the next attempt would fail, too.
 const REST: Duration = Duration::from_millis(100);
-/// How long an idle connection has to take the word that it is closed.
-const GOODBYE: Duration = Duration::from_secs(5);
-/// Operations at once over one HTTP/2 connection.
-const STREAMS: u32 = 100;
-/// Bytes of the header fields of one request over HTTP/2.
-const HEAD_BYTES: u32 = 64 << 10;
-/// An HTTP/2 client that does not answer a ping in this time is gone.
-const PING: Duration = Duration::from_secs(20);
+/// Bytes of the head of a request, and of what is read and written at once.
+const BUFFER_BYTES: usize = 64 << 10;
+/// Connections beyond the most, whose one request is answered if it is a probe's:
+/// an orchestrator restarts what does not answer, and would end all the others.
+const PROBES: usize = 32;
+/// How long such a connection may last.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl ConnectionSettings {
     /// The same within the files that the process may open: a connection is one.
@@ -130,6 +131,7 @@ impl Listener {
         let router = router.with_state(());
         let stopping = CancellationToken::new();
         let mut connections = JoinSet::new();
+        let probes = Arc::new(Semaphore::new(PROBES));
         let mut stop = pin!(stop);
         loop {
             tokio::select! {
@@ -138,6 +140,13 @@ impl Listener {
                     let Some(slot) = self.slots.take(address.ip()) else {
                         self.metrics.refused.inc();
                         tracing::debug!(%address, "a connection was refused: there are too many");
+                        if let Ok(permit) = Arc::clone(&probes).try_acquire_owned() {
+                            let probe = answer_probe(stream, router.clone());
+                            connections.spawn(async move {
+                                drop(timeout(PROBE_TIMEOUT, probe).await);
+                                drop(permit);
+                            });
+                        }
                         continue;
                     };
                     let connection = Connection {
@@ -205,11 +214,10 @@ impl Connection {
     async fn serve(self, line: Line, activity: Arc<Activity>) {
         let settings = &self.settings;
         let service = service_fn(|request: hyper::Request<Incoming>| {
-            let answering = activity.begin(request.version());
+            let answering = activity.begin();
             let (parts, body) = request.into_parts();
             let body = TimedBody::new(body, settings);
-            // HTTP/2 has the body in a stream of its own, which ends with the answer.
-            let taken = body.taken().filter(|_| parts.version < Version::HTTP_2);
+            let taken = body.taken();
             let answer = self
                 .router
                 .clone()
@@ -224,8 +232,13 @@ impl Connection {
                 Ok::<_, Infallible>(response.map(|body| answering.of(body)))
             }
         });
-        let builder = http();
-        let connection = builder.serve_connection_with_upgrades(TokioIo::new(line), service);
+        // The deadlines are those of `Activity`: the library has one for the head and
+        // the time before it.
+        let connection = http1::Builder::new()
+            .header_read_timeout(None)
+            .max_buf_size(BUFFER_BYTES)
+            .serve_connection(TokioIo::new(line), service)
+            .with_upgrades();
         let overdue = activity.overdue(settings.head, settings.idle);
         let (mut connection, mut overdue) = (pin!(connection), pin!(overdue));
         let mut leaving = false;
@@ -233,17 +246,12 @@ impl Connection {
             tokio::select! {
                 ended = connection.as_mut() => {
                     if let Err(error) = ended {
-                        tracing::trace!(error = error.as_ref(), "a connection broke");
+                        tracing::trace!(error = &error as &dyn std::error::Error, "a connection broke");
                     }
                     return;
                 }
-                what = &mut overdue => {
+                () = &mut overdue => {
                     self.metrics.overdue.inc();
-                    if what == Overdue::Idle {
-                        // Over HTTP/2 a client is told, so that it sends nothing more.
-                        connection.as_mut().graceful_shutdown();
-                        drop(timeout(GOODBYE, connection).await);
-                    }
                     return;
                 }
                 () = self.stopping.cancelled(), if !leaving => {
@@ -255,19 +263,26 @@ impl Connection {
     }
 }
 
-/// HTTP in both versions, as the client begins. The deadlines of HTTP/1 are those
-/// of [`Activity`]: the library has one for the head and the time before it.
-fn http() -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().header_read_timeout(None);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS)
-        .max_header_list_size(HEAD_BYTES)
-        .keep_alive_interval(PING)
-        .keep_alive_timeout(PING);
-    builder
+/// Serves the one request of a connection beyond the most.
+async fn answer_probe(stream: TcpStream, router: Router) -> hyper::Result<()> {
+    let service = service_fn(|request: hyper::Request<Incoming>| {
+        let mut router = router.clone();
+        let is_probe = request.uri().path().starts_with("/health");
+        async move {
+            if is_probe {
+                return router.call(request.map(Body::new)).await;
+            }
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            Ok::<_, Infallible>(response)
+        }
+    });
+    http1::Builder::new()
+        .header_read_timeout(None)
+        .max_buf_size(BUFFER_BYTES)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service)
+        .await
 }
 
 #[cfg(test)]

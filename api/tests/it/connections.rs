@@ -225,32 +225,6 @@ async fn a_flood_leaves_the_server_its_files() {
     tokio::task::block_in_place(|| server.kill());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn http_2_is_spoken_and_held_to_the_same() {
-    let (_database, server) = started().await;
-    let http = reqwest::Client::builder()
-        .http2_prior_knowledge()
-        .build()
-        .unwrap();
-    let ask = async || {
-        let request = http.post(server.client.url("/graphql"));
-        let response = request.json(&json!({ "query": "{ __typename }" })).send();
-        let response = response.await.unwrap();
-        assert_eq!(response.version(), reqwest::Version::HTTP_2);
-        response.json::<Value>().await.unwrap()
-    };
-    assert_eq!(ask().await, json!({ "data": { "__typename": "Query" } }));
-    let both = tokio::join!(ask(), ask());
-    assert_eq!(both.0, both.1);
-    eventually("the idle connection is closed", async || {
-        let open = server.client.metric("smartpulse_connections_open").await;
-        (open == 1.0).then_some(())
-    })
-    .await;
-    assert_eq!(ask().await, json!({ "data": { "__typename": "Query" } }));
-    server.stop().await;
-}
-
 /// Else the next request would be sent where the rest of the body is expected.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_ends_with_a_body_that_was_not_taken() {

@@ -544,7 +544,16 @@ impl<L: Load> Inner<L> {
             Ok(Ok(_)) | Err(_) => Err(LoadError::Aborted),
             Ok(Err(error)) => Err(LoadError::Database(Arc::new(error))),
         };
-        if let (Ok(values), Some(stamp)) = (&loaded, flight.stamp.get()) {
+        let keep = || self.keep_all(&keys, &loaded, &flight);
+        // What cannot be kept is still an answer.
+        drop(std::panic::catch_unwind(AssertUnwindSafe(keep)));
+        // Before its waiters hear: one that asks again after an error begins anew.
+        self.clear(&keys, &flight);
+        landed.send_replace(Some(loaded));
+    }
+
+    fn keep_all(&self, keys: &[L::Key], loaded: &Landing<L::Value>, flight: &Flight<L::Value>) {
+        if let (Ok(values), Some(stamp)) = (loaded, flight.stamp.get()) {
             #[cfg(test)]
             let stamp = &if self
                 .stamps_inside_snapshot
@@ -558,9 +567,6 @@ impl<L: Load> Inner<L> {
                 self.keep(key, value, stamp);
             }
         }
-        // Before its waiters hear: one that asks again after an error begins anew.
-        self.clear(&keys, &flight);
-        landed.send_replace(Some(loaded));
     }
 
     /// Takes a flight off the board.

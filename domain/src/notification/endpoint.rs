@@ -213,8 +213,9 @@ pub async fn set_secret(
     db: &Database,
     user_id: i64,
     id: i64,
-    make: impl FnOnce(&serde_json::Value) -> serde_json::Value + Send,
+    make: impl Fn(&serde_json::Value) -> serde_json::Value + Send + Sync,
 ) -> Result<(), NotificationError> {
+    again(|| async {
     let txn = db.begin().await?;
     let lock = match txn.get_database_backend() {
         DbBackend::Postgres => "FOR UPDATE",
@@ -246,4 +247,6 @@ pub async fn set_secret(
     ))
     .await?;
     Ok(txn.commit().await?)
+    })
+    .await
 }

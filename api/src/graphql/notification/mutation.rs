@@ -280,10 +280,12 @@ impl NotificationMutation {
         let user = own_user(ctx).await?;
         let id = number_of("endpoint", &input.id, "input.id")?;
         let secret = webhook::generate_secret();
-        let newest = secret.clone();
-        domain_notification::set_secret(log(ctx).database(), user, id, move |known| {
-            let last = known["secrets"][0].as_str().map(str::to_owned);
-            let secrets: Vec<String> = [Some(newest), last].into_iter().flatten().collect();
+        domain_notification::set_secret(log(ctx).database(), user, id, |known| {
+            let last = known["secrets"][0].as_str();
+            let secrets: Vec<&str> = [Some(secret.as_str()), last]
+                .into_iter()
+                .flatten()
+                .collect();
             json!({ "secrets": secrets })
         })
         .await

@@ -11,12 +11,22 @@ use axum::http::{HeaderMap, StatusCode, header};
 use futures_util::TryStreamExt;
 use http_body_util::{BodyDataStream, BodyExt, Collected, LengthLimitError, Limited};
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::sync::Semaphore;
 use tokio_util::io::StreamReader;
 
 use crate::listener::BodyError;
 
 /// So much is inflated before others have their turn.
 const STEP: u64 = 256 << 10;
+/// Steps of all bodies that are being inflated, together 256 MiB: what a client
+/// sends is small, and it may take its time with the end of it.
+static INFLATING: Semaphore = Semaphore::const_new(1024);
+
+/// There are too many bodies to be inflated.
+#[derive(Debug, thiserror::Error)]
+#[error("too many compressed bodies")]
+struct NoRoom;
+
 /// Some programs begin UTF-8 with it.
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
@@ -153,7 +163,14 @@ impl Encoding {
 async fn inflate(decoder: impl AsyncRead, most: usize) -> io::Result<Bytes> {
     let mut decoder = pin!(decoder);
     let mut text = Vec::new();
+    let mut room = Vec::new();
     while text.len() <= most {
+        // For as long as the body comes; what follows has limits of its own.
+        room.push(
+            INFLATING
+                .try_acquire()
+                .map_err(|_| io::Error::other(NoRoom))?,
+        );
         if decoder.as_mut().take(STEP).read_to_end(&mut text).await? == 0 {
             break;
         }
@@ -169,6 +186,12 @@ fn unreadable(error: &io::Error, encoding: Encoding, most: usize) -> Refused {
     while let Some(error) = cause {
         if error.is::<LengthLimitError>() {
             return Refused::too_large(most);
+        }
+        if error.is::<NoRoom>() {
+            return Refused::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too many compressed bodies come at once: try again, or send it plain",
+            );
         }
         match error.downcast_ref::<BodyError>() {
             Some(BodyError::TimedOut) => {

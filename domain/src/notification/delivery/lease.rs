@@ -7,7 +7,7 @@ use sea_orm::{ConnectionTrait, DbBackend, DbErr, FromQueryResult, QueryResult};
 use time::OffsetDateTime;
 
 use super::in_order;
-use crate::database::{Database, Transaction, instant, json_list, numbers, sql, texts};
+use crate::database::{Database, Transaction, again, instant, json_list, numbers, sql, texts};
 use crate::json;
 use crate::notification::{
     Addressee, Attachment, Channel, Content, Endpoint, Message, QuietHours, Severity,
@@ -41,48 +41,51 @@ pub async fn lease(db: &Database, lease: &Lease, now: OffsetDateTime) -> Result<
     if !is_anything_due(db, lease.channel, now).await? {
         return Ok(Leased::default());
     }
-    let txn = db.begin().await?;
-    if txn.get_database_backend() == DbBackend::Postgres {
-        // One after the other: of two who took at once neither would see the
-        // other's leases, and a user's deliveries could overtake each other.
-        txn.execute_raw(sql(
-            &txn,
-            "SELECT pg_advisory_xact_lock(hashtext('smartpulse'), hashtext('delivery ' || $1))",
-            [lease.channel.as_str().into()],
-        ))
-        .await?;
-    }
-    take_over(&txn, lease.channel, now).await?;
-    let ids = take(&txn, lease, now).await?;
-    let mut leased = Leased::default();
-    let mut quiet: HashMap<OffsetDateTime, Vec<i64>> = HashMap::new();
-    let mut unwanted = Vec::new();
-    let Loaded { due, unreadable } = load(&txn, &ids).await?;
-    // Those whose endpoint was forgotten while they were under way.
-    let readable = due.iter().map(|due| due.message.delivery_id);
-    let found: HashSet<i64> = readable.chain(unreadable.iter().copied()).collect();
-    unwanted.extend(ids.iter().filter(|id| !found.contains(id)));
-    for due in due {
-        let ends = due.quiet_until(now);
-        if due.is_withdrawn
-            || due.is_disabled
-            || due.message.content.expires_at.is_some_and(|at| at <= now)
-        {
-            unwanted.push(due.message.delivery_id);
-        } else if let Some(ends) = ends {
-            quiet.entry(ends).or_default().push(due.message.delivery_id);
-        } else {
-            leased.messages.push(due.message);
+    again(|| async {
+        let txn = db.begin().await?;
+        if txn.get_database_backend() == DbBackend::Postgres {
+            // One after the other: of two who took at once neither would see the
+            // other's leases, and a user's deliveries could overtake each other.
+            txn.execute_raw(sql(
+                &txn,
+                "SELECT pg_advisory_xact_lock(hashtext('smartpulse'), hashtext('delivery ' || $1))",
+                [lease.channel.as_str().into()],
+            ))
+            .await?;
         }
-    }
-    leased.put_back = ids.len() - leased.messages.len();
-    if leased.put_back > 0 {
-        put_back(&txn, quiet, &unwanted, now).await?;
-        give_up(&txn, &unreadable, now).await?;
-    }
-    load_attachments(&txn, &mut leased.messages).await?;
-    txn.commit().await?;
-    Ok(leased)
+        take_over(&txn, lease.channel, now).await?;
+        let ids = take(&txn, lease, now).await?;
+        let mut leased = Leased::default();
+        let mut quiet: HashMap<OffsetDateTime, Vec<i64>> = HashMap::new();
+        let mut unwanted = Vec::new();
+        let Loaded { due, unreadable } = load(&txn, &ids).await?;
+        // Those whose endpoint was forgotten while they were under way.
+        let readable = due.iter().map(|due| due.message.delivery_id);
+        let found: HashSet<i64> = readable.chain(unreadable.iter().copied()).collect();
+        unwanted.extend(ids.iter().filter(|id| !found.contains(id)));
+        for due in due {
+            let ends = due.quiet_until(now);
+            if due.is_withdrawn
+                || due.is_disabled
+                || due.message.content.expires_at.is_some_and(|at| at <= now)
+            {
+                unwanted.push(due.message.delivery_id);
+            } else if let Some(ends) = ends {
+                quiet.entry(ends).or_default().push(due.message.delivery_id);
+            } else {
+                leased.messages.push(due.message);
+            }
+        }
+        leased.put_back = ids.len() - leased.messages.len();
+        if leased.put_back > 0 {
+            put_back(&txn, quiet, &unwanted, now).await?;
+            give_up(&txn, &unreadable, now).await?;
+        }
+        load_attachments(&txn, &mut leased.messages).await?;
+        txn.commit().await?;
+        Ok(leased)
+    })
+    .await
 }
 
 /// To look takes nothing from who writes.
