@@ -273,7 +273,7 @@ impl ForecastQuery {
             to,
             view,
         };
-        Some(read(ctx, &selection).await.map_err(Into::into))
+        Some(read(ctx, asked(ctx, &selection)?).await.map_err(Into::into))
     }
 
     /// Several forecasts at once, in the order asked for; null, with an error
@@ -285,7 +285,15 @@ impl ForecastQuery {
             ForecastSelection,
         >,
     ) -> Vec<Option<async_graphql::Result<Forecast>>> {
-        let reads = selections.iter().map(|selection| read(ctx, selection));
+        // Each selection with what it asks for, or why it cannot be answered.
+        let asked: Vec<_> = (selections.iter())
+            .map(|selection| asked(ctx, selection))
+            .collect();
+        let wanted: Vec<_> = asked.iter().flatten().cloned().collect();
+        if wanted.len() > 1 {
+            log(ctx).forecasts().load_together(&wanted).await;
+        }
+        let reads = asked.into_iter().map(|asked| async { read(ctx, asked?).await });
         join_all(reads)
             .await
             .into_iter()
@@ -294,13 +302,20 @@ impl ForecastQuery {
     }
 }
 
-async fn read(ctx: &Context<'_>, selection: &ForecastSelection) -> Result<Forecast, ApiError> {
+/// What a selection asks for.
+type Asked = (SeriesKey, DeliveryRange, domain::forecast::View);
+
+fn asked(ctx: &Context<'_>, selection: &ForecastSelection) -> Result<Asked, ApiError> {
     let series = series_key(selection.unit, &selection.provider, selection.resolution)?;
     let range = range(ctx, series.resolution, selection.from, selection.to)?;
     let view = match &selection.view {
         Some(view) => view.to_domain()?,
         None => domain::forecast::View::Latest,
     };
+    Ok((series, range, view))
+}
+
+async fn read(ctx: &Context<'_>, (series, range, view): Asked) -> Result<Forecast, ApiError> {
     weight::add(range.periods()).await;
     let curve = log(ctx).forecasts().curve(&series, range, view).await?;
     Ok(Forecast { series, curve })

@@ -131,7 +131,9 @@ impl Listener {
         let router = router.with_state(());
         let stopping = CancellationToken::new();
         let mut connections = JoinSet::new();
-        let probes = Arc::new(Semaphore::new(PROBES));
+        // They are files, too.
+        let probes = PROBES.min(self.settings.most / 8).max(1);
+        let probes = Arc::new(Semaphore::new(probes));
         let mut stop = pin!(stop);
         loop {
             tokio::select! {

@@ -184,10 +184,19 @@ async fn there_are_only_so_many_connections() {
     ask(&mut first).await.expect("an answer");
     ask(&mut second).await.expect("an answer");
     let mut third = connected(client).await;
+    // One more is answered once, and only what a probe asks.
+    let probed = ask(&mut third).await.expect("an answer to a probe");
+    assert!(probed.contains("connection: close"), "{probed}");
     assert_eq!(ask(&mut third).await, None);
     assert_eq!(client.metric("smartpulse_connections_open").await, 4.0);
     let refused = client.metric("smartpulse_connections_refused_total").await;
     assert_eq!(refused, 1.0);
+    let mut other = connected(client).await;
+    let request = b"GET /schema.graphql HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    other.write_all(request).await.unwrap();
+    let mut said = Vec::new();
+    soon("an end", other.read_to_end(&mut said)).await.unwrap();
+    assert!(said.starts_with(b"HTTP/1.1 503 "), "{said:?}");
     drop(first);
     eventually("there is room again", async || {
         ask(&mut connected(client).await).await
@@ -212,7 +221,8 @@ async fn a_flood_leaves_the_server_its_files() {
     // still read and written.
     let mut answered = 0;
     for stream in &mut flood {
-        answered += usize::from(ask(stream).await.is_some());
+        let answer = ask(stream).await;
+        answered += usize::from(answer.is_some_and(|answer| !answer.contains("connection: close")));
     }
     assert_eq!(answered, 40);
     drop(flood);

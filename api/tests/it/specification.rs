@@ -409,7 +409,7 @@ async fn variables_are_coerced_to_their_types() {
             save,
             unit("key", json!("plant")),
             "$input.units[0].key",
-            "\"plant:12345\"",
+            "for example plant:12345",
         ),
         (
             save,
@@ -421,7 +421,7 @@ async fn variables_are_coerced_to_their_types() {
             save,
             unit("capacityValidFrom", json!("2026-11-29")),
             "$input.units[0].capacityValidFrom",
-            "2026-11-29T12:00:00Z",
+            "2024-05-01T12:00:00Z",
         ),
         (
             save,

@@ -69,6 +69,9 @@ pub struct Forecasts {
     metrics: CacheMetrics,
 }
 
+/// Days that one read loads at most.
+const LOADED_TOGETHER: usize = 2000;
+
 impl Forecasts {
     pub fn new(db: &Database, clock: Arc<Clock>, settings: ForecastsSettings) -> Self {
         let metrics = CacheMetrics::default();
@@ -173,6 +176,40 @@ impl Forecasts {
                 }
                 Ok(curve)
             }
+        }
+    }
+
+    /// Loads what several curves are made of in a few reads, so that each of them
+    /// then finds it in memory. What fails here fails there, and is told there.
+    pub async fn load_together(&self, wanted: &[(SeriesKey, DeliveryRange, View)]) {
+        let series: Vec<SeriesKey> = wanted.iter().map(|(series, ..)| series.clone()).collect();
+        let units: Vec<UnitKey> = series.iter().map(|series| series.unit).collect();
+        let providers: Vec<ProviderKey> = (series.iter())
+            .map(|series| series.provider.clone())
+            .collect();
+        let (ids, ..) = tokio::join!(
+            self.series.get_many(&series),
+            self.units.get_many(&units),
+            self.providers.get_many(&providers),
+        );
+        let Ok((ids, _)) = ids else {
+            return;
+        };
+        let (mut latest, mut history) = (Vec::new(), Vec::new());
+        for ((_, range, view), id) in wanted.iter().zip(ids) {
+            let Some(id) = id else { continue };
+            let resolution = range.resolution();
+            let days = range.days().map(|day| DayKey::new(id, resolution, day));
+            match view {
+                View::Latest => latest.extend(days),
+                View::KnownAt(_) | View::Run(_) => history.extend(days),
+            }
+        }
+        for keys in latest.chunks(LOADED_TOGETHER) {
+            drop(self.latest.get_many(keys).await);
+        }
+        for keys in history.chunks(LOADED_TOGETHER) {
+            drop(self.history.get_many(keys).await);
         }
     }
 
