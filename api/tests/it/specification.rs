@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::client::{Client, code};
 use crate::server::{Kind, TestServer, on_both, started};
+use crate::wait::soon;
 
 on_both!(
     an_absent_variable_changes_nothing,
@@ -616,5 +617,71 @@ async fn an_answer_that_weighs_too_much_is_not_made() {
     assert!(answer["extensions"]["cost"]["bytes"].is_u64(), "{answer}");
     let untold = client.graphql("{ position }", Value::Null).await;
     assert_eq!(untold["extensions"], Value::Null);
+    server.stop().await;
+}
+
+/// The chain of a fragment of `Query` within the next, each of so many selections
+/// in one another.
+fn chain(fragments: usize, levels: usize) -> String {
+    let (open, close) = ("... { ".repeat(levels), "} ".repeat(levels));
+    let links = (0..fragments).map(|i| {
+        let next = i + 1;
+        format!("fragment A{i} on Query {{ {open} ...A{next} {close} }} ")
+    });
+    let links: String = links.collect();
+    format!("{{ ...A0 }} {links} fragment A{fragments} on Query {{ position }}")
+}
+
+/// Fragments that spread each other in so many ways that following them all takes
+/// time without end.
+fn round_and_round(n: usize) -> String {
+    let links = (1..n).map(|i| {
+        let (before, next) = (i - 1, i + 1);
+        format!(
+            "fragment C{i} on Unit {{ z: parent {{ ...C{before} }} a: parent {{ ...E{i} }} b: parent {{ ...E{i} }} }}
+             fragment E{i} on Unit {{ a: parent {{ ...C{next} }} b: parent {{ ...C{next} }} }} "
+        )
+    });
+    let links: String = links.collect();
+    format!(
+        "{{ unit(key: \"plant:1\") {{ ...C{n} }} }}
+         fragment C0 on Unit {{ a: parent {{ ...C0 ...C1 }} b: parent {{ ...C0 }} }}
+         {links} fragment C{n} on Unit {{ z: parent {{ ...C{} }} key }}",
+        n - 1
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hostile_documents_are_refused_at_once() {
+    let (_database, server) = server().await;
+    let client = &server.client;
+    for (what, document, refusal) in [
+        ("a chain of deep fragments", chain(80, 60), "TOO_COMPLEX"),
+        ("a chain of many fragments", chain(900, 0), "TOO_COMPLEX"),
+        (
+            "fragments in a circle",
+            round_and_round(12),
+            "BAD_USER_INPUT",
+        ),
+        (
+            "a long text",
+            format!("{{ unit(key: \"{}\") {{ key }} }}", "x".repeat(256 << 10)),
+            "TOO_COMPLEX",
+        ),
+        (
+            "a long comment",
+            format!("{{ position }} # {}", "x".repeat(256 << 10)),
+            "TOO_COMPLEX",
+        ),
+    ] {
+        let answer = soon(what, client.graphql(&document, Value::Null)).await;
+        assert_eq!(code(&answer), refusal, "{what}: {answer}");
+        assert!(answer.get("data").is_none(), "{what}: {answer}");
+    }
+    let answer = client.graphql(&round_and_round(2), Value::Null).await;
+    let message = assert_refused(&answer, "a circle");
+    assert!(message.contains("is a part of itself"), "{message}");
+    let data = client.data(&chain(30, 4), Value::Null).await;
+    assert!(data["position"].is_string(), "{data}");
     server.stop().await;
 }

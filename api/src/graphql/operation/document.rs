@@ -16,8 +16,9 @@ use async_graphql::{Name, Pos, ServerError, Value};
 use super::contract::Contract;
 use super::input::{InputType, Place, Unfit};
 use super::plan::Plan;
+use super::size::Outline;
 use super::variables::Variables;
-use super::{fault, introspect, literal, size};
+use super::{fault, introspect, literal};
 use crate::error::ApiError;
 use crate::graphql::Limits;
 
@@ -288,7 +289,17 @@ impl Operation {
 /// no field or value of the schema needs as many.
 const DEEPEST_NESTING: usize = 64;
 
+/// A document may be so long. Of what is within its tokens, a text or a comment,
+/// nothing else has a limit.
+const LONGEST_DOCUMENT: usize = 256 << 10;
+
 fn parse(text: &str, contract: &Contract, limits: &Limits) -> Result<Document, Vec<ServerError>> {
+    if text.len() > LONGEST_DOCUMENT {
+        return Err(only(fault::too_complex(format!(
+            "the document has {} bytes, at most {LONGEST_DOCUMENT} are allowed: send values as variables",
+            text.len()
+        ))));
+    }
     // The lexer counts what stands between two tokens, too.
     let most_tokens = limits.tokens.saturating_mul(2);
     let mut parser = Parser::new()
@@ -307,8 +318,9 @@ fn parse(text: &str, contract: &Contract, limits: &Limits) -> Result<Document, V
         ))));
     }
     let parsed = parsed.map_err(|found| fault::of_document(&found.errors))?;
-    measure(&parsed, limits).map_err(only)?;
-    if size::has_empty_set(&parsed) {
+    let outline = Outline::of(&parsed).map_err(only)?;
+    measure(&outline, limits).map_err(only)?;
+    if outline.has_empty_set() {
         let error = ApiError::bad_input("a selection set is empty: select at least one field");
         return Err(only(error.into_server_error()));
     }
@@ -345,22 +357,21 @@ fn parse(text: &str, contract: &Contract, limits: &Limits) -> Result<Document, V
 }
 
 /// Holds a document to the limits.
-fn measure(document: &ast::Document, limits: &Limits) -> Result<(), ServerError> {
-    if size::selections(document) > limits.tokens {
+fn measure(outline: &Outline<'_>, limits: &Limits) -> Result<(), ServerError> {
+    if outline.selections() > limits.tokens {
         return Err(fault::too_complex(format!(
             "the document selects more than {} fields, fragments written out",
             limits.tokens
         )));
     }
-    let aliases = size::aliases(document);
+    let aliases = outline.aliases();
     if aliases > limits.aliases {
         return Err(fault::too_complex(format!(
             "the document has {aliases} aliases, at most {} are allowed: ask for several series with `forecasts`",
             limits.aliases
         )));
     }
-    let depths = size::operations(document).map(|operation| size::depth(document, operation));
-    let deepest = depths.max().unwrap_or(0);
+    let deepest = outline.depth();
     if deepest > limits.depth {
         return Err(fault::too_complex(format!(
             "the document is too deep: {deepest} fields lie in one another, at most {} may",
