@@ -273,7 +273,11 @@ impl ForecastQuery {
             to,
             view,
         };
-        Some(read(ctx, asked(ctx, &selection)?).await.map_err(Into::into))
+        let forecast = match asked(ctx, &selection) {
+            Ok(asked) => read(ctx, asked).await,
+            Err(error) => Err(error),
+        };
+        Some(forecast.map_err(Into::into))
     }
 
     /// Several forecasts at once, in the order asked for; null, with an error
@@ -293,7 +297,9 @@ impl ForecastQuery {
         if wanted.len() > 1 {
             log(ctx).forecasts().load_together(&wanted).await;
         }
-        let reads = asked.into_iter().map(|asked| async { read(ctx, asked?).await });
+        let reads = asked
+            .into_iter()
+            .map(|asked| async { read(ctx, asked?).await });
         join_all(reads)
             .await
             .into_iter()

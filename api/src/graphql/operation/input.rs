@@ -221,6 +221,9 @@ impl Inputs {
     ) {
         let Value::Object(given) = value else { return };
         for (name, value) in given.iter_mut() {
+            if unfit.len() >= MOST_FAULTS {
+                return;
+            }
             let at = Place::Key(&place, name.as_str());
             match object.fields.get(name) {
                 Some(field) => self.coerce(&field.ty, value, at, unfit),
