@@ -19,7 +19,7 @@ use tokio::task::{block_in_place, yield_now};
 
 /// An operation is heavy from this on: some milliseconds of work.
 const HEAVY: usize = 5_000;
-/// So many bytes of a request are as heavy as one delivery period of an answer.
+/// So many bytes of a request or an answer are as heavy as one delivery period.
 const BYTES_A_PERIOD: usize = 50;
 
 /// The turns that heavy operations take. Cores belong to the process, and so do
@@ -52,6 +52,11 @@ pub(crate) async fn add(periods: usize) {
         // Whoever carries it looks again before it goes on.
         yield_now().await;
     }
+}
+
+/// Adds bytes of an answer to what the operation weighs.
+pub(crate) async fn add_bytes(bytes: u64) {
+    add(usize::try_from(bytes).unwrap_or(usize::MAX) / BYTES_A_PERIOD).await;
 }
 
 /// Carries an operation, asked for with so many bytes, to its end. What holds a

@@ -2,11 +2,11 @@
 
 use std::fmt::Write;
 
-use apollo_compiler::response::JsonMap;
 use async_graphql::{Response, ServerError, Value};
 
 use super::frame::is_executed;
 use super::operation::complete::{self, complete};
+use super::operation::introspect::Introspected;
 use super::operation::plan::Plan;
 use crate::error;
 
@@ -20,31 +20,31 @@ pub(crate) struct Answer {
     pub(crate) executed: bool,
 }
 
-/// What an answer weighs, as it was told before any work.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Cost {
-    pub(super) bytes: u64,
-    pub(super) limit: u64,
-}
-
 impl Answer {
-    /// What came of an operation; with its cost if it was asked for.
+    /// What came of an operation, at most `limit` bytes of it; with its cost, as it
+    /// was told before any work, if it was asked for.
     pub(super) fn executed(
         plan: &Plan,
-        mut response: Response,
-        introspected: &JsonMap,
-        cost: Option<Cost>,
+        response: Response,
+        introspected: Introspected,
+        limit: u64,
+        cost: Option<u64>,
     ) -> Self {
-        error::finish(&mut response.errors);
         let mut errors = response.errors;
         let is_refused =
             response.data == Value::Null && !errors.is_empty() && !is_executed(&errors);
         if is_refused {
-            return Self::of_errors(errors);
+            return Self::refused(errors);
         }
-        let json = complete(plan, &response.data, introspected, &mut errors);
-        let mut json = complete::text(json);
-        if let Some(Cost { bytes, limit }) = cost {
+        let Introspected { data, errors: more } = introspected;
+        errors.extend(more);
+        error::finish(&mut errors);
+        let written = complete(plan, &response.data, &data, &mut errors, limit);
+        let mut json = match written {
+            Ok(json) => complete::text(json),
+            Err(error) => return Self::refused(vec![error.into_server_error()]),
+        };
+        if let Some(bytes) = cost {
             let _ = write!(
                 json,
                 ",\"extensions\":{{\"cost\":{{\"bytes\":{bytes},\"limit\":{limit}}}}}"

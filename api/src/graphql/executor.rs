@@ -14,12 +14,13 @@ use subscriptions::cohort::{Cohorts, Member, Run};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use super::answer::{Answer, Cost};
+use super::answer::Answer;
 use super::feed::Feed;
 use super::frame::{self, Failure, LiveFrame, Payload};
 use super::live_metrics::LiveMetrics;
 use super::operation::complete::json_of;
 use super::operation::document::{Documents, Prepared};
+use super::operation::introspect::Introspected;
 use super::params::{Params, parse_position};
 use super::{Limits, PointBudget, SmartPulseSchema};
 use crate::error::{self, ApiError, ErrorCode};
@@ -257,12 +258,17 @@ fn too_long(kind: OperationType, limit: Duration) -> String {
 impl Inner {
     async fn execute(&self, operation: Operation, viewer: Viewer) -> Answer {
         let prepared = operation.prepared;
-        let (plan, introspected) = (prepared.plan, prepared.introspected);
-        let cost = operation.tells_cost.then_some(Cost {
-            bytes: prepared.cost,
-            limit: self.limits.answer_bytes,
-        });
-        let answer = |response| Answer::executed(&plan, response, &introspected, cost);
+        let plan = prepared.plan;
+        let introspected = match prepared.introspection {
+            Some(introspection) => {
+                weight::add_bytes(prepared.cost).await;
+                introspection.execute()
+            }
+            None => Introspected::default(),
+        };
+        let cost = operation.tells_cost.then_some(prepared.cost);
+        let limit = self.limits.answer_bytes;
+        let answer = |response| Answer::executed(&plan, response, introspected, limit, cost);
         if !plan.executes {
             return answer(Response::new(Value::Null));
         }
@@ -295,11 +301,12 @@ impl Inner {
             .data(feed.clone());
         let mut responses = self.schema.execute_stream(request);
         let metrics = self.metrics.clone();
+        let most = self.limits.answer_bytes;
         Box::pin(async_stream::stream! {
             loop {
                 let next = weight::carry(0, async {
                     let response = responses.next().await?;
-                    Some(frame::frame(&plan, response, feed.take_note()))
+                    Some(frame::frame(&plan, response, feed.take_note(), most))
                 });
                 let frame = match AssertUnwindSafe(next).catch_unwind().await {
                     Ok(None) => break,

@@ -126,13 +126,23 @@ impl From<ApiError> for Failure {
 /// An event with an error that will stay, because what it names is gone, is told
 /// with it, and the next one comes. Any other error ends the stream: what it
 /// lacks can be had by going on from the last position.
-pub(crate) fn frame(plan: &Plan, mut response: Response, note: Option<Note>) -> LiveFrame {
+/// So does a result of more than `most` bytes.
+pub(crate) fn frame(
+    plan: &Plan,
+    mut response: Response,
+    note: Option<Note>,
+    most: u64,
+) -> LiveFrame {
     error::finish(&mut response.errors);
     let Some(note) = note else {
         return failed(Failure::new(&response.errors));
     };
     let mut errors = response.errors;
-    let json = complete(plan, &response.data, &JsonMap::new(), &mut errors);
+    let written = complete(plan, &response.data, &JsonMap::new(), &mut errors, most);
+    let json = match written {
+        Ok(json) => json,
+        Err(error) => return failed(error.into()),
+    };
     let passes = |error: &ServerError| {
         matches!(
             error::code_of(error),

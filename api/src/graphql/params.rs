@@ -1,7 +1,10 @@
 //! What a request says, by whatever transport.
 
+use std::fmt;
+
 use domain::change::Position;
-use serde::Deserialize;
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::operation::variables::Variables;
 use crate::error::ApiError;
@@ -16,27 +19,93 @@ pub(crate) struct Params {
     #[serde(default)]
     pub(crate) variables: Variables,
     #[serde(default)]
-    pub(crate) extensions: Option<serde_json::Map<String, serde_json::Value>>,
+    pub(crate) extensions: Option<Extensions>,
 }
 
-/// The position that an answer must include, in a request's extensions.
-pub(crate) const MIN_POSITION: &str = "minPosition";
+/// What a request's extensions may say. Anything else is passed over, unread.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Extensions {
+    min_position: Option<Word>,
+    cost: Option<Word>,
+    persisted_query: Option<Word>,
+}
+
+/// A short value, or none that could be meant.
+#[derive(Debug, PartialEq, Eq)]
+enum Word {
+    Text(String),
+    Truth(bool),
+    Object,
+    Other,
+}
+
+impl Extensions {
+    /// Whether there is a persisted query's hash.
+    pub(crate) fn has_hash(&self) -> bool {
+        self.persisted_query == Some(Word::Object)
+    }
+}
+
+impl<'de> Deserialize<'de> for Word {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Read;
+        impl<'de> Visitor<'de> for Read {
+            type Value = Word;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON value")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Word, E> {
+                Ok(Word::Text(text.to_owned()))
+            }
+
+            fn visit_bool<E>(self, truth: bool) -> Result<Word, E> {
+                Ok(Word::Truth(truth))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Word, A::Error> {
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Word::Object)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Word, A::Error> {
+                while list.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Word::Other)
+            }
+
+            fn visit_i64<E>(self, _: i64) -> Result<Word, E> {
+                Ok(Word::Other)
+            }
+
+            fn visit_u64<E>(self, _: u64) -> Result<Word, E> {
+                Ok(Word::Other)
+            }
+
+            fn visit_f64<E>(self, _: f64) -> Result<Word, E> {
+                Ok(Word::Other)
+            }
+        }
+        deserializer.deserialize_any(Read)
+    }
+}
 
 impl Params {
     /// Whether the answer is to say what it costs.
     pub(crate) fn asks_cost(&self) -> bool {
-        let cost = self.extensions.as_ref().and_then(|e| e.get("cost"));
-        cost == Some(&serde_json::Value::Bool(true))
+        let cost = self.extensions.as_ref().and_then(|e| e.cost.as_ref());
+        cost == Some(&Word::Truth(true))
     }
 
     /// The position that the answer must include.
     pub(crate) fn min_position(&self) -> Result<Option<Position>, ApiError> {
-        use serde_json::Value;
-        match self.extensions.as_ref().and_then(|e| e.get(MIN_POSITION)) {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::String(text)) => parse_position("extensions.minPosition", text).map(Some),
+        let given = (self.extensions.as_ref()).and_then(|e| e.min_position.as_ref());
+        match given {
+            None => Ok(None),
+            Some(Word::Text(text)) => parse_position("extensions.minPosition", text).map(Some),
             Some(_) => Err(ApiError::bad_input(
-                "extensions.minPosition is not a position: it is no text",
+                "extensions.minPosition is not a position: expected a text, as a `position` field gave it",
             )),
         }
     }

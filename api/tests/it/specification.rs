@@ -169,6 +169,16 @@ async fn what_is_not_valid_is_not_executed() {
         "{ units { nodes { a: key } } ...F } fragment F on Query { units { nodes { a: name } } }",
         "{ a: unit(key: \"plant:1\") { key } a: unit(key: \"plant:2\") { key } }",
         "{ node(id: \"x\") { ... on Unit { a: name } ... on Provider { a: id } } }",
+        "{ a: units(filter: { keys: [] }) { nodes { key } } a: units(filter: { keys: [\"plant:2\"] }) { nodes { key } } }",
+        "{ a: units(filter: { keys: [] }) { nodes { key } } a: units(filter: { keys: [\"plant:2\"] }) @skip(if: true) { nodes { key } } }",
+        // Keys that an object has twice, wherever it stands.
+        "{ units(filter: { nameContains: \"A\", nameContains: \"B\" }) { nodes { key } } }",
+        "mutation { upsertUnits(input: { units: [{ key: \"plant:77\", name: \"A\", name: \"B\" }] }) { position } }",
+        "query($f: UnitFilter = { parent: \"group:1\", parent: \"group:2\" }) { units(filter: $f) { nodes { key } } }",
+        "{ mailPreview(variables: { a: [{ b: 1, b: 2 }] }) { subject } }",
+        // Variables that nobody declares, below values of any kind.
+        "{ mailPreview(variables: { a: $nope }) { subject } }",
+        "query A($nope: JSON) { ...F } query B { ...F } fragment F on Query { mailPreview(variables: { a: [$nope] }) { subject } }",
         // Directives are looked at wherever they stand.
         "{ __typename @nothing }",
         "{ __typename @skip }",
@@ -683,5 +693,115 @@ async fn hostile_documents_are_refused_at_once() {
     assert!(message.contains("is a part of itself"), "{message}");
     let data = client.data(&chain(30, 4), Value::Null).await;
     assert!(data["position"].is_string(), "{data}");
+    server.stop().await;
+}
+
+/// What a list that input decides, and a variable that many use, may cost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_variables_are_answered_or_refused() {
+    let (_database, server) = server().await;
+    let client = &server.client;
+    let keys: Vec<String> = (1..=40_000).map(|i| format!("plant:{i}")).collect();
+    let query = "query($k: [UnitKey!]) { units(filter: { keys: $k }) { nodes { key } } }";
+    let data = client.data(query, json!({ "k": keys })).await;
+    assert!(data["units"]["nodes"].is_array(), "{data}");
+    let aliases: String = (0..99)
+        .map(|i| format!("a{i}: notifications(filter: {{ categories: $k }}) {{ nodes {{ id }} }} "))
+        .collect();
+    let many = format!("query($k: [String!]) {{ {aliases} }}");
+    let answer = client.graphql(&many, json!({ "k": keys })).await;
+    assert_eq!(code(&answer), "TOO_COMPLEX", "{answer}");
+    // Of what is wrong with much input, a little is told.
+    let unknown: serde_json::Map<String, Value> =
+        (0..100_000).map(|i| (format!("k{i}"), json!(0))).collect();
+    let query = "mutation($input: UpsertUnitsInput!) { upsertUnits(input: $input) { position } }";
+    let answer = soon(
+        "an answer",
+        client.graphql(query, json!({ "input": unknown })),
+    )
+    .await;
+    assert_eq!(answer["errors"].as_array().unwrap().len(), 20);
+    // Extensions that nobody reads are passed over.
+    let body = json!({ "query": "{ position }", "extensions": { "x": [[0], { "y": 1.5 }], "minPosition": null } });
+    let request = client.http().post(client.url("/graphql")).json(&body);
+    let answer: Value = request.send().await.unwrap().json().await.unwrap();
+    assert!(answer["data"]["position"].is_string(), "{answer}");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn introspection_is_weighed_and_its_errors_are_told() {
+    let (_database, server) = server().await;
+    let client = &server.client;
+    let repeated = |name: &str, count: usize, below: &str| -> String {
+        (0..count).map(|i| format!("{name}{i}: {below} ")).collect()
+    };
+    let wide = format!(
+        "{{ {} }} fragment F on __Type {{ {} }} fragment X on __Field {{ {} }}",
+        repeated("s", 22, "__schema { types { ...F } }"),
+        repeated("f", 22, "fields { ...X }"),
+        repeated("x", 20, "description"),
+    );
+    let answer = soon("an answer", client.graphql(&wide, Value::Null)).await;
+    assert_eq!(code(&answer), "TOO_COMPLEX", "{answer}");
+    let standard = "{ __schema { types { ...T } directives { name args { ...V } } } }
+        fragment T on __Type { kind name description fields(includeDeprecated: true) { name description
+            args { ...V } type { ...R } } inputFields { ...V } interfaces { ...R }
+            enumValues(includeDeprecated: true) { name description } possibleTypes { ...R } }
+        fragment V on __InputValue { name description type { ...R } defaultValue }
+        fragment R on __Type { kind name ofType { kind name ofType { kind name ofType { kind name } } } }";
+    let body = json!({ "query": standard, "extensions": { "cost": true } });
+    let request = client.http().post(client.url("/graphql")).json(&body);
+    let answer: Value = request.send().await.unwrap().json().await.unwrap();
+    let text = answer["data"].to_string().len() as u64;
+    let cost = answer["extensions"]["cost"]["bytes"].as_u64().unwrap();
+    assert!(
+        (text / 2..text * 40).contains(&cost),
+        "{text} bytes cost {cost}"
+    );
+    // It fails like any other field.
+    let query = "query($d: Boolean = true) { __type(name: \"Unit\") { fields(includeDeprecated: $d) { name } } }";
+    let answer = client.graphql(query, json!({ "d": null })).await;
+    assert_eq!(
+        answer["data"],
+        json!({ "__type": { "fields": null } }),
+        "{answer}"
+    );
+    assert_eq!(code(&answer), "BAD_USER_INPUT", "{answer}");
+    assert_eq!(answer["errors"][0]["path"], json!(["__type", "fields"]));
+    let query = "query($d: Boolean = true) { position __schema { directives(includeDeprecated: $d) { name } } }";
+    let answer = client.graphql(query, json!({ "d": null })).await;
+    assert_eq!(answer["data"], Value::Null, "{answer}");
+    assert_eq!(code(&answer), "BAD_USER_INPUT", "{answer}");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_stops_at_its_limit() {
+    let database = Kind::Sqlite.database().await;
+    let server = TestServer::start_with(database.url(), &["--limit-answer-bytes=1000000"]).await;
+    let client = &server.client;
+    let texts: String = (0..90).map(|i| format!("a{i}: text ")).collect();
+    let query = format!("query($t: String!) {{ mailPreview(title: $t, body: $t) {{ {texts} }} }}");
+    let answer = client
+        .graphql(&query, json!({ "t": "x".repeat(10_000) }))
+        .await;
+    assert_eq!(code(&answer), "TOO_COMPLEX", "{answer}");
+    assert!(answer.get("data").is_none(), "{answer}");
+    let answer = client.graphql(&query, json!({ "t": "x" })).await;
+    assert!(answer["data"]["mailPreview"].is_object(), "{answer}");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directive_decides_for_its_own_operation() {
+    let (_database, server) = server().await;
+    let document = "query A($s: Boolean!) { position @skip(if: $s) }
+        query B($s: UnitKey) { units(filter: { parent: $s }) { nodes { key } } }";
+    let body = json!({ "query": document, "operationName": "B", "variables": { "s": null } });
+    let client = &server.client;
+    let request = client.http().post(client.url("/graphql")).json(&body);
+    let answer: Value = request.send().await.unwrap().json().await.unwrap();
+    assert!(answer["data"]["units"]["nodes"].is_array(), "{answer}");
     server.stop().await;
 }

@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 
 use super::{Capacity, Unit, UnitError, UnitKey, UnitType, UnitUpsert};
 use crate::change::{self, Receipt};
-use crate::database::{Database, Transaction, again, instant};
+use crate::database::{self, Database, Transaction, again, instant, json_list};
 use crate::violation::fault_of_name;
 use crate::{Patch, Violation, quote};
 
@@ -34,7 +34,9 @@ pub enum UnitSort {
     Name,
 }
 
-fn any_key<'a>(keys: impl IntoIterator<Item = &'a UnitKey>) -> Condition {
+/// The units of these keys, in one parameter for each type: statements have a
+/// limit of parameters.
+fn any_key<'a>(backend: DbBackend, keys: impl IntoIterator<Item = &'a UnitKey>) -> Condition {
     let mut numbers: HashMap<UnitType, Vec<i64>> = HashMap::new();
     for key in keys {
         numbers
@@ -42,12 +44,21 @@ fn any_key<'a>(keys: impl IntoIterator<Item = &'a UnitKey>) -> Condition {
             .or_default()
             .push(key.number());
     }
+    let parameter = match backend {
+        DbBackend::Postgres => "$1",
+        _ => "?",
+    };
+    let numbers_given = database::numbers(backend, parameter);
+    let is_one_of = format!("\"unit\".\"unit_number\" IN {numbers_given}");
     let mut any = Condition::any().add(Expr::val(1).eq(0));
     for (unit_type, numbers) in numbers {
         any = any.add(
             unit::Column::UnitType
                 .eq(unit_type.as_str())
-                .and(unit::Column::UnitNumber.is_in(numbers)),
+                .and(Expr::cust_with_values(
+                    is_one_of.clone(),
+                    [json_list(&numbers)],
+                )),
         );
     }
     any
@@ -104,7 +115,10 @@ async fn complete(db: &impl ConnectionTrait, rows: Vec<unit::Model>) -> Result<V
 
 /// The units with these keys, those that exist, in no order.
 pub async fn by_keys(db: &impl ConnectionTrait, keys: &[UnitKey]) -> Result<Vec<Unit>, DbErr> {
-    let rows = unit::Entity::find().filter(any_key(keys)).all(db).await?;
+    let rows = unit::Entity::find()
+        .filter(any_key(db.get_database_backend(), keys))
+        .all(db)
+        .await?;
     complete(db, rows).await
 }
 
@@ -129,14 +143,14 @@ pub async fn page(
     }
     let mut query = unit::Entity::find().limit(limit);
     if let Some(keys) = &filter.keys {
-        query = query.filter(any_key(keys));
+        query = query.filter(any_key(db.get_database_backend(), keys));
     }
     if let Some(types) = &filter.unit_types {
         query = query.filter(unit::Column::UnitType.is_in(types.iter().map(|t| t.as_str())));
     }
     if let Some(parent) = &filter.parent {
         let ids: Vec<i64> = unit::Entity::find()
-            .filter(any_key([parent]))
+            .filter(any_key(db.get_database_backend(), [parent]))
             .all(db)
             .await?
             .into_iter()
@@ -325,7 +339,7 @@ async fn write_valid(txn: &Transaction, units: &[UnitUpsert]) -> Result<(), Unit
     }));
     let mut ids = HashMap::new();
     for row in unit::Entity::find()
-        .filter(any_key(&named))
+        .filter(any_key(txn.get_database_backend(), &named))
         .all(txn)
         .await?
     {
@@ -412,7 +426,7 @@ async fn lock_rows(txn: &Transaction, units: &[UnitUpsert]) -> Result<(), DbErr>
     unit::Entity::find()
         .select_only()
         .column(unit::Column::Id)
-        .filter(any_key(keys))
+        .filter(any_key(txn.get_database_backend(), keys))
         .order_by_asc(unit::Column::UnitType)
         .order_by_asc(unit::Column::UnitNumber)
         .lock(LockType::NoKeyUpdate)
@@ -437,7 +451,10 @@ async fn update_row(txn: &Transaction, input: &UnitUpsert) -> Result<(), DbErr> 
         }
     }
     if is_any {
-        update.filter(any_key([&input.key])).exec(txn).await?;
+        update
+            .filter(any_key(txn.get_database_backend(), [&input.key]))
+            .exec(txn)
+            .await?;
     }
     Ok(())
 }

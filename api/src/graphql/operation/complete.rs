@@ -8,17 +8,19 @@ use apollo_compiler::response::JsonMap;
 use async_graphql::{PathSegment, ServerError, Value};
 
 use super::plan::{Field, Fields, Plan, Shape, TYPE_KEY, Type};
-use crate::error::{self, ApiError};
+use crate::error::{self, ApiError, ErrorCode};
 
 /// Writes `{"data":…` and, if there are any, `,"errors":[…]`: a result up to where
 /// its extensions may stand. An error is added where a value is missing and none
-/// says why.
+/// says why. What would become longer than `most` bytes is refused: what is stored,
+/// or was given, decides about the length of a text, and no estimate knows it.
 pub(crate) fn complete(
     plan: &Plan,
     data: &Value,
     introspected: &JsonMap,
     errors: &mut Vec<ServerError>,
-) -> Vec<u8> {
+    most: u64,
+) -> Result<Vec<u8>, ApiError> {
     let mut out = Vec::with_capacity(1024);
     out.extend_from_slice(b"{\"data\":");
     let mut writer = Writer {
@@ -26,18 +28,28 @@ pub(crate) fn complete(
         path: Vec::new(),
         introspected,
         errors,
+        most: usize::try_from(most).unwrap_or(usize::MAX),
     };
     let start = writer.out.len();
-    if writer.object(&plan.root, data).is_err() {
-        writer.out.truncate(start);
-        writer.out.extend_from_slice(b"null");
+    match writer.object(&plan.root, data) {
+        Ok(()) => {}
+        Err(Stop::Missing) => {
+            writer.out.truncate(start);
+            writer.out.extend_from_slice(b"null");
+        }
+        Err(Stop::TooLong) => {
+            let message = format!(
+                "the answer has more than {most} bytes: ask for less, or in several requests"
+            );
+            return Err(ApiError::new(ErrorCode::TooComplex, message));
+        }
     }
     let mut out = writer.out;
     if !errors.is_empty() {
         out.extend_from_slice(b",\"errors\":");
         write_json(&mut out, errors);
     }
-    out
+    Ok(out)
 }
 
 struct Writer<'a> {
@@ -45,6 +57,7 @@ struct Writer<'a> {
     path: Vec<Step<'a>>,
     introspected: &'a JsonMap,
     errors: &'a mut Vec<ServerError>,
+    most: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -53,22 +66,30 @@ enum Step<'a> {
     Index(usize),
 }
 
-/// A value that may not be null is missing: its parent is null, or its parent's.
-struct Missing;
+/// Why something is not written.
+enum Stop {
+    /// A value that may not be null is missing: its parent is null, or its parent's.
+    Missing,
+    /// The answer has become too long.
+    TooLong,
+}
 
 impl<'a> Writer<'a> {
-    fn value(&mut self, ty: &'a Type, value: &'a Value) -> Result<(), Missing> {
+    fn value(&mut self, ty: &'a Type, value: &'a Value) -> Result<(), Stop> {
         let start = self.out.len();
         let written = match (&ty.shape, value) {
             (_, Value::Null) => self.null(ty),
             // JSON text that a field has written itself.
             (_, Value::Binary(text)) => {
+                if self.out.len().saturating_add(text.len()) > self.most {
+                    return Err(Stop::TooLong);
+                }
                 self.out.extend_from_slice(text);
                 Ok(())
             }
             (Shape::Leaf, leaf) => {
                 write_leaf(&mut self.out, leaf);
-                Ok(())
+                self.check_length()
             }
             (Shape::List(item), Value::List(items)) => self.list(item, items),
             (Shape::Object(fields), Value::Object(_)) => self.object(fields, value),
@@ -85,7 +106,7 @@ impl<'a> Writer<'a> {
             _ => self.unfit(ty),
         };
         match written {
-            Err(Missing) if ty.nullable => {
+            Err(Stop::Missing) if ty.nullable => {
                 self.out.truncate(start);
                 self.out.extend_from_slice(b"null");
                 Ok(())
@@ -94,7 +115,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn list(&mut self, item: &'a Type, items: &'a [Value]) -> Result<(), Missing> {
+    fn list(&mut self, item: &'a Type, items: &'a [Value]) -> Result<(), Stop> {
         self.out.push(b'[');
         for (i, value) in items.iter().enumerate() {
             if i > 0 {
@@ -109,7 +130,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    fn object(&mut self, fields: &'a Fields, object: &'a Value) -> Result<(), Missing> {
+    fn object(&mut self, fields: &'a Fields, object: &'a Value) -> Result<(), Stop> {
         self.out.push(b'{');
         for (i, field) in fields.iter().enumerate() {
             if i > 0 {
@@ -129,17 +150,24 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    fn introspected(&mut self, field: &Field) -> Result<(), Missing> {
+    fn introspected(&mut self, field: &Field) -> Result<(), Stop> {
         match self.introspected.get(field.key.as_str()) {
             Some(answer) => {
                 write_json(&mut self.out, answer);
-                Ok(())
+                self.check_length()
             }
             None => self.null(&field.ty),
         }
     }
 
-    fn null(&mut self, ty: &Type) -> Result<(), Missing> {
+    fn check_length(&self) -> Result<(), Stop> {
+        if self.out.len() > self.most {
+            return Err(Stop::TooLong);
+        }
+        Ok(())
+    }
+
+    fn null(&mut self, ty: &Type) -> Result<(), Stop> {
         if ty.nullable {
             self.out.extend_from_slice(b"null");
             return Ok(());
@@ -147,17 +175,17 @@ impl<'a> Writer<'a> {
         if !self.is_explained() {
             self.add_error("a field that may not be null has no value");
         }
-        Err(Missing)
+        Err(Stop::Missing)
     }
 
     /// A value that its type cannot have: a fault of ours.
-    fn unfit(&mut self, ty: &Type) -> Result<(), Missing> {
+    fn unfit(&mut self, ty: &Type) -> Result<(), Stop> {
         self.add_error("a field has a value that is not of its type");
         if ty.nullable {
             self.out.extend_from_slice(b"null");
             return Ok(());
         }
-        Err(Missing)
+        Err(Stop::Missing)
     }
 
     /// Whether an error says why there is nothing here.
@@ -279,14 +307,7 @@ mod tests {
         let document = ExecutableDocument::parse_and_validate(&contract.schema, query, "test");
         let document = document.unwrap_or_else(|found| panic!("{query}: {found}"));
         let operation = document.operations.get(None).unwrap();
-        let plan = Plan::new(
-            &contract.schema,
-            &document,
-            operation,
-            100,
-            &|_| true,
-            &|_| true,
-        );
+        let plan = Plan::new(&contract, &document, operation, 100, &|_| true, &|_| true);
         let plan = plan.unwrap_or_else(|error| panic!("{query}: {error}"));
         let mut errors: Vec<ServerError> = failed
             .iter()
@@ -296,7 +317,7 @@ mod tests {
             })
             .collect();
         let data = Value::from_json(data).unwrap();
-        let written = complete(&plan, &data, &JsonMap::new(), &mut errors);
+        let written = complete(&plan, &data, &JsonMap::new(), &mut errors, u64::MAX).unwrap();
         let written: serde_json::Value =
             serde_json::from_str(&format!("{}}}", text(written.clone()))).unwrap_or_else(|error| {
                 panic!("{error}: {}", text(written));

@@ -6,12 +6,14 @@ use apollo_compiler::schema::Implementers;
 use apollo_compiler::validation::Valid;
 
 use super::input::Inputs;
+use super::introspect_cost::Sizes;
 
 /// Read once from the schema's text, which is what clients read, too.
 pub(super) struct Contract {
     pub(super) schema: Valid<Schema>,
     pub(super) implementers: HashMap<apollo_compiler::Name, Implementers>,
     pub(super) inputs: Inputs,
+    pub(super) sizes: Sizes,
 }
 
 impl Contract {
@@ -22,6 +24,7 @@ impl Contract {
         Self {
             implementers: schema.implementers_map(),
             inputs: Inputs::new(&schema),
+            sizes: Sizes::of(&schema),
             schema,
         }
     }

@@ -16,6 +16,8 @@ use crate::graphql::types::points;
 const FIELD_BYTES: u64 = 200;
 /// Items of a list that says nothing of its length.
 const FEW: u64 = 10;
+/// Delivery periods that one change may have written: a month of quarter-hours.
+const LONGEST_CHANGE: u64 = 31 * 96;
 
 /// The weight of a selection, up to what variables make of it.
 #[derive(Debug, Default)]
@@ -44,6 +46,7 @@ enum Times {
     OfRanges(Value),
     /// For each delivery period of the range around it.
     Periods,
+    Fixed(u64),
 }
 
 #[derive(Debug)]
@@ -93,10 +96,19 @@ impl Cost {
         }
     }
 
+    /// Of so much text in so many fields.
+    pub(super) fn fixed(text: u64, fields: u64) -> Self {
+        Self {
+            text,
+            fields,
+            scaled: Vec::new(),
+        }
+    }
+
     /// Adds what is selected beside it.
     pub(super) fn absorb(&mut self, other: Cost) {
-        self.text += other.text;
-        self.fields += other.fields;
+        self.text = self.text.saturating_add(other.text);
+        self.fields = self.fields.saturating_add(other.fields);
         self.scaled.extend(other.scaled);
     }
 
@@ -107,6 +119,7 @@ impl Cost {
                 Times::Few => scale(of.weigh(variables, around), FEW),
                 Times::Page => scale(of.weigh(variables, around), around.page),
                 Times::Periods => scale(of.weigh(variables, around), around.periods),
+                Times::Fixed(times) => scale(of.weigh(variables, around), *times),
                 Times::OfPage { first, last } => {
                     let number = |value: &Option<Value>| {
                         let value = resolve(value.as_ref()?, variables)?;
@@ -180,6 +193,7 @@ fn times(of: &Selected<'_>) -> Option<Times> {
         ("Forecast", "points" | "values") | ("ForecastLive", "changed" | "removed") => {
             Some(Times::Periods)
         }
+        ("ForecastChange", "points") => Some(Times::Fixed(LONGEST_CHANGE)),
         (parent, "nodes" | "edges") if parent.ends_with("Connection") => Some(Times::Page),
         _ => of.is_list.then_some(Times::Few),
     }
@@ -191,7 +205,9 @@ fn leaf_bytes(named_type: &str) -> u64 {
         "Boolean" => 5,
         "Int" | "Float" => 9,
         "DateTime" => 22,
-        "String" | "ID" | "JSON" => 40,
+        "String" | "ID" => 40,
+        // Mostly some fields; at most 64 KiB where it is stored.
+        "JSON" => 4_000,
         _ => 12,
     }
 }

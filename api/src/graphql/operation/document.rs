@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use apollo_compiler::ExecutableDocument;
 use apollo_compiler::ast;
-use apollo_compiler::collections::HashSet;
 use apollo_compiler::executable as exe;
 use apollo_compiler::parser::Parser;
 use apollo_compiler::validation::Valid;
@@ -15,9 +14,11 @@ use async_graphql::{Name, Pos, ServerError, Value};
 
 use super::contract::Contract;
 use super::input::{InputType, Place, Unfit};
+use super::introspect::Introspection;
 use super::plan::Plan;
+use super::rules::{self, Uses};
 use super::size::Outline;
-use super::variables::Variables;
+use super::variables::{MOST_VALUES, Variables, count};
 use super::{fault, introspect, literal};
 use crate::error::ApiError;
 use crate::graphql::Limits;
@@ -38,7 +39,7 @@ type Cache<K, V> = moka::sync::Cache<K, Arc<V>, rustc_hash::FxBuildHasher>;
 struct Document {
     /// Of all documents since the start.
     number: u64,
-    valid: Valid<ExecutableDocument>,
+    valid: Arc<Valid<ExecutableDocument>>,
     operations: Vec<Operation>,
     bytes: u32,
 }
@@ -86,8 +87,8 @@ pub(crate) struct Prepared {
     pub(crate) kind: OperationType,
     /// What the answer weighs, about, in bytes.
     pub(crate) cost: u64,
-    /// What the query asks of the schema itself, by response key.
-    pub(crate) introspected: apollo_compiler::response::JsonMap,
+    /// What the query asks of the schema itself.
+    pub(crate) introspection: Option<Introspection>,
 }
 
 impl Documents {
@@ -143,19 +144,29 @@ impl Documents {
                 "the answer would weigh about {cost} bytes, at most {most} are allowed: ask for less, or in several requests"
             ))));
         }
-        let introspected = if plan.introspects {
-            let of = document.executable(index);
-            introspect::execute(&self.contract, &document.valid, of, &variables).map_err(only)?
-        } else {
-            apollo_compiler::response::JsonMap::new()
-        };
+        // Each argument that has a variable is given a copy of its value.
+        let copies = plan.copies.iter().map(|(name, uses)| {
+            let values = variables.get(name).map_or(0, count);
+            values.saturating_mul(*uses)
+        });
+        if copies.fold(0, usize::saturating_add) > MOST_VALUES {
+            return Err(only(fault::too_complex(format!(
+                "large variables are used by many arguments, {MOST_VALUES} values in all are allowed: use each once, or send several requests"
+            ))));
+        }
+        let introspection = plan.introspects.then(|| Introspection {
+            contract: Arc::clone(&self.contract),
+            document: document.valid.clone(),
+            operation: index,
+            variables: variables.clone(),
+        });
         variables.retain(|name, _| plan.uses(name));
         Ok(Prepared {
             plan,
             variables,
             kind: operation.kind,
             cost,
-            introspected,
+            introspection,
         })
     }
 
@@ -226,7 +237,7 @@ impl Documents {
         let states = states.map(|(variable, state)| (variable.name.as_str(), *state));
         let states: std::collections::HashMap<&str, State> = states.collect();
         Plan::new(
-            &self.contract.schema,
+            &self.contract,
             &document.valid,
             document.executable(key.operation),
             self.limits.tokens,
@@ -261,13 +272,16 @@ impl Document {
     }
 
     fn executable(&self, index: usize) -> &exe::Operation {
-        // The list of operations was made of the same.
-        self.valid
-            .operations
-            .iter()
-            .nth(index)
-            .unwrap_or_else(|| unreachable!("an operation of the document"))
+        nth(&self.valid, index)
     }
+}
+
+/// An operation by its place in the list that was made of the same document.
+pub(super) fn nth(document: &ExecutableDocument, index: usize) -> &exe::Operation {
+    let mut operations = document.operations.iter();
+    operations
+        .nth(index)
+        .unwrap_or_else(|| unreachable!("an operation of the document"))
 }
 
 impl Operation {
@@ -328,31 +342,35 @@ fn parse(text: &str, contract: &Contract, limits: &Limits) -> Result<Document, V
         let validated = document.to_executable_validate(&contract.schema);
         validated.map_err(|found| fault::of_document(&found.errors))
     };
-    if let Some(without) = without_null_defaults(&parsed) {
+    if let Some(without) = rules::without_null_defaults(&parsed) {
         validate(&without)?;
     }
     let valid = validate(&parsed)?;
-    let deciding = deciding(&parsed);
-    let mut faults = Vec::new();
+    let mut faults = rules::check(contract, &parsed, &valid);
     let mut operations = Vec::with_capacity(valid.operations.len());
     for operation in valid.operations.iter() {
         introspect::check_depth(&valid, operation).map_err(only)?;
-        check_literals(contract, &valid, operation, &mut faults);
-        operations.push(read_operation(contract, &valid, operation, &deciding));
+        let uses = Uses::of(&parsed, operation.name.as_ref());
+        faults.extend(uses.undeclared(operation, &valid));
+        operations.push(read_operation(contract, &valid, operation, &uses));
     }
-    check_fragments(contract, &valid, &mut faults);
     if !faults.is_empty() {
         faults.truncate(fault::MOST_FAULTS);
         return Err(faults);
     }
+    for operation in valid.operations.iter() {
+        Plan::check(contract, &valid, operation, limits.tokens).map_err(only)?;
+    }
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     Ok(Document {
         number: NUMBER.fetch_add(1, Ordering::Relaxed),
-        valid,
+        valid: Arc::new(valid),
         operations,
         // A field is two tokens, and some two hundred bytes.
-        bytes: u32::try_from(1024 + text.len() * 2 + parser.tokens_reached() * 100)
-            .unwrap_or(u32::MAX),
+        bytes: u32::try_from(
+            1024 + text.len() * 2 + text.lines().count() * 32 + parser.tokens_reached() * 100,
+        )
+        .unwrap_or(u32::MAX),
     })
 }
 
@@ -381,69 +399,11 @@ fn measure(outline: &Outline<'_>, limits: &Limits) -> Result<(), ServerError> {
     Ok(())
 }
 
-/// The document as it is valid or not: apollo-compiler takes a default that is null
-/// for one that makes a nullable variable fit where null does not. `None` if there
-/// is no such default.
-fn without_null_defaults(document: &ast::Document) -> Option<ast::Document> {
-    let is_null = |variable: &ast::VariableDefinition| {
-        let default = variable.default_value.as_ref();
-        default.is_some_and(|default| default.is_null())
-    };
-    let mut found = None;
-    for (i, definition) in document.definitions.iter().enumerate() {
-        let ast::Definition::OperationDefinition(of) = definition else {
-            continue;
-        };
-        if !of.variables.iter().any(|variable| is_null(variable)) {
-            continue;
-        }
-        let mut operation = of.clone();
-        for variable in &mut operation.make_mut().variables {
-            if is_null(variable) {
-                variable.make_mut().default_value = None;
-            }
-        }
-        let copy = found.get_or_insert_with(|| document.clone());
-        copy.definitions[i] = ast::Definition::OperationDefinition(operation);
-    }
-    found
-}
-
-/// Names of variables that a `@skip` or `@include` goes by.
-fn deciding(document: &ast::Document) -> HashSet<&str> {
-    fn visit<'a>(set: &'a [ast::Selection], found: &mut HashSet<&'a str>) {
-        for item in set {
-            let (directives, below) = match item {
-                ast::Selection::Field(of) => (&of.directives, of.selection_set.as_deref()),
-                ast::Selection::FragmentSpread(of) => (&of.directives, None),
-                ast::Selection::InlineFragment(of) => {
-                    (&of.directives, Some(of.selection_set.as_slice()))
-                }
-            };
-            for argument in directives.iter().flat_map(|of| &of.arguments) {
-                if let ast::Value::Variable(name) = &*argument.value {
-                    found.insert(name);
-                }
-            }
-            visit(below.unwrap_or_default(), found);
-        }
-    }
-    let mut found = HashSet::default();
-    for definition in &document.definitions {
-        match definition {
-            ast::Definition::OperationDefinition(of) => visit(&of.selection_set, &mut found),
-            ast::Definition::FragmentDefinition(of) => visit(&of.selection_set, &mut found),
-            _ => {}
-        }
-    }
-    found
-}
-
 fn read_operation(
     contract: &Contract,
     document: &ExecutableDocument,
     operation: &exe::Operation,
-    deciding: &HashSet<&str>,
+    uses: &Uses<'_>,
 ) -> Operation {
     let variables = operation.variables.iter().filter_map(|of| {
         let ty = contract.inputs.resolve(&of.ty)?;
@@ -462,7 +422,7 @@ fn read_operation(
             name: Name::new(name),
             ty,
             default,
-            decides: deciding.contains(name),
+            decides: uses.decides(name),
             place: fault::place(of.location(), &document.sources),
         })
     });
@@ -474,85 +434,5 @@ fn read_operation(
             ast::OperationType::Subscription => OperationType::Subscription,
         },
         variables: variables.collect(),
-    }
-}
-
-fn check_literals(
-    contract: &Contract,
-    document: &ExecutableDocument,
-    operation: &exe::Operation,
-    faults: &mut Vec<ServerError>,
-) {
-    for variable in &operation.variables {
-        if let (Some(ty), Some(default)) = (
-            contract.inputs.resolve(&variable.ty),
-            &variable.default_value,
-        ) {
-            let mut unfit = Vec::new();
-            let place = Place::Variable(&variable.name);
-            contract
-                .inputs
-                .check_literal(&ty, default, place, &mut unfit);
-            tell(document, default.location(), unfit, faults);
-        }
-    }
-    check_arguments(contract, document, &operation.selection_set, faults);
-}
-
-fn check_fragments(
-    contract: &Contract,
-    document: &ExecutableDocument,
-    faults: &mut Vec<ServerError>,
-) {
-    for fragment in document.fragments.values() {
-        check_arguments(contract, document, &fragment.selection_set, faults);
-    }
-}
-
-fn check_arguments(
-    contract: &Contract,
-    document: &ExecutableDocument,
-    set: &exe::SelectionSet,
-    faults: &mut Vec<ServerError>,
-) {
-    for selection in &set.selections {
-        match selection {
-            exe::Selection::Field(field) => {
-                for argument in &field.arguments {
-                    let defined = field.definition.argument_by_name(&argument.name);
-                    let ty = defined.and_then(|of| contract.inputs.resolve(&of.ty));
-                    if let Some(ty) = ty {
-                        let mut unfit = Vec::new();
-                        let place = Place::Argument(&argument.name);
-                        let inputs = &contract.inputs;
-                        inputs.check_literal(&ty, &argument.value, place, &mut unfit);
-                        tell(document, argument.value.location(), unfit, faults);
-                    }
-                }
-                if let Some(set) = &field.selection_set {
-                    check_arguments(contract, document, set, faults);
-                }
-            }
-            exe::Selection::InlineFragment(fragment) => {
-                check_arguments(contract, document, &fragment.selection_set, faults);
-            }
-            exe::Selection::FragmentSpread(_) => {}
-        }
-    }
-}
-
-fn tell(
-    document: &ExecutableDocument,
-    span: Option<apollo_compiler::parser::SourceSpan>,
-    unfit: Vec<Unfit>,
-    faults: &mut Vec<ServerError>,
-) {
-    for unfit in unfit {
-        let message = format!("{}: {}", unfit.path, unfit.message);
-        let place = fault::place(span, &document.sources);
-        faults.push(fault::at(
-            ApiError::violation(unfit.path, message),
-            Some(place),
-        ));
     }
 }

@@ -187,7 +187,7 @@ impl Inputs {
             (Kind::Float, Value::Number(_))
             | (Kind::String | Kind::Id, Value::String(_))
             | (Kind::Boolean, Value::Boolean(_)) => true,
-            (Kind::Id, Value::Number(number)) if number.is_i64() => {
+            (Kind::Id, Value::Number(number)) if number.is_i64() || number.is_u64() => {
                 *value = Value::String(number.to_string());
                 true
             }

@@ -1,16 +1,18 @@
 //! What a query asks of the schema itself.
 
+use std::sync::Arc;
+
 use apollo_compiler::ExecutableDocument;
 use apollo_compiler::collections::HashMap;
 use apollo_compiler::executable::{Operation, Selection, SelectionSet};
 use apollo_compiler::introspection;
 use apollo_compiler::response::serde_json_bytes::ByteString;
-use apollo_compiler::response::{JsonMap, JsonValue};
+use apollo_compiler::response::{GraphQLError, JsonMap, JsonValue, ResponseDataPathSegment};
 use apollo_compiler::validation::Valid;
-use async_graphql::{ServerError, Value, Variables};
+use async_graphql::{PathSegment, Pos, ServerError, Value, Variables};
 
 use super::contract::Contract;
-use super::fault;
+use super::{document, fault};
 use crate::error::ApiError;
 
 /// Lists of fields, input fields, interfaces or possible types within one
@@ -62,25 +64,60 @@ fn lists<'a>(
     found.max().unwrap_or(0)
 }
 
-/// The answers to `__schema` and `__type` at the root of a query.
-pub(super) fn execute(
-    contract: &Contract,
-    document: &Valid<ExecutableDocument>,
-    operation: &Operation,
-    variables: &Variables,
-) -> Result<JsonMap, ServerError> {
-    let variables = variables.iter();
-    let variables = variables.map(|(name, value)| (ByteString::from(name.as_str()), json(value)));
-    let answered = introspection::partial_execute(
-        &contract.schema,
-        &contract.implementers,
-        document,
-        operation,
-        &Valid::assume_valid(variables.collect()),
-    );
-    match answered {
-        Ok(answer) => Ok(answer.data.unwrap_or_default()),
-        Err(error) => Err(ApiError::bad_input(error.message().to_string()).into_server_error()),
+/// What a query asks of the schema itself, to be executed with the rest of it.
+pub(crate) struct Introspection {
+    pub(super) contract: Arc<Contract>,
+    pub(super) document: Arc<Valid<ExecutableDocument>>,
+    /// Its place among the document's operations.
+    pub(super) operation: usize,
+    pub(super) variables: Variables,
+}
+
+/// The answers to `__schema` and `__type` at the root of a query, by response key.
+#[derive(Default)]
+pub(crate) struct Introspected {
+    pub(crate) data: JsonMap,
+    pub(crate) errors: Vec<ServerError>,
+}
+
+impl Introspection {
+    pub(crate) fn execute(&self) -> Introspected {
+        let variables = self.variables.iter();
+        let variables =
+            variables.map(|(name, value)| (ByteString::from(name.as_str()), json(value)));
+        let answered = introspection::partial_execute(
+            &self.contract.schema,
+            &self.contract.implementers,
+            &self.document,
+            document::nth(&self.document, self.operation),
+            &Valid::assume_valid(variables.collect()),
+        );
+        match answered {
+            Ok(answer) => Introspected {
+                data: answer.data.unwrap_or_default(),
+                errors: answer.errors.into_iter().map(of_field).collect(),
+            },
+            Err(error) => Introspected {
+                data: JsonMap::new(),
+                errors: vec![ApiError::bad_input(error.message().to_string()).into_server_error()],
+            },
+        }
+    }
+}
+
+/// The error of a field.
+fn of_field(error: GraphQLError) -> ServerError {
+    let place = error.locations.first().map(|place| Pos {
+        line: place.line,
+        column: place.column,
+    });
+    let path = error.path.into_iter().map(|step| match step {
+        ResponseDataPathSegment::Field(name) => PathSegment::Field(name.to_string()),
+        ResponseDataPathSegment::ListIndex(index) => PathSegment::Index(index),
+    });
+    ServerError {
+        path: path.collect(),
+        ..fault::at(ApiError::bad_input(error.message), place)
     }
 }
 

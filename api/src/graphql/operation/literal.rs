@@ -37,6 +37,15 @@ pub(super) fn value(literal: &ast::Value, is_present: &dyn Fn(&str) -> bool) -> 
     })
 }
 
+/// The values of a literal, those within lists and objects included.
+pub(super) fn count(literal: &ast::Value) -> usize {
+    1 + match literal {
+        ast::Value::List(items) => items.iter().map(|item| count(item)).sum(),
+        ast::Value::Object(entries) => entries.iter().map(|(_, entry)| count(entry)).sum(),
+        _ => 0,
+    }
+}
+
 /// Whether a literal is a variable without a value.
 pub(super) fn is_absent(literal: &ast::Value, is_present: &dyn Fn(&str) -> bool) -> bool {
     matches!(literal, ast::Value::Variable(name) if !is_present(name))

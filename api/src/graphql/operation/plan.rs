@@ -6,19 +6,22 @@
 //! in the order of the document. It is there twice: as the tree that async-graphql
 //! executes, and as the fields that the answer is written by.
 
+use apollo_compiler::ExecutableDocument;
 use apollo_compiler::ast;
 use apollo_compiler::collections::{HashSet, IndexMap};
 use apollo_compiler::executable as exe;
 use apollo_compiler::schema::ExtendedType;
-use apollo_compiler::{ExecutableDocument, Schema};
 use async_graphql::parser::types::{
     self as tree, DocumentOperations, OperationDefinition, OperationType,
 };
 use async_graphql::{Name, Pos, Positioned, ServerError};
 use async_graphql_value::Value;
 
+use super::contract::Contract;
 use super::cost::{Cost, Selected};
+use super::rules::have_same_arguments;
 use super::{fault, literal};
+use crate::error::ApiError;
 use crate::graphql::subscribed::Subscribed;
 
 /// How an operation is executed and its answer written.
@@ -36,6 +39,8 @@ pub(crate) struct Plan {
     pub(super) cost: Cost,
     /// About what it takes in memory.
     pub(super) bytes: u32,
+    /// Variables that more than one argument uses, and how many do.
+    pub(super) copies: Box<[(Name, usize)]>,
 }
 
 /// The fields of an object, in the order of the answer.
@@ -72,9 +77,31 @@ pub(super) enum Shape {
 pub(crate) const TYPE_KEY: &str = ":type";
 
 impl Plan {
+    /// Refuses an operation in which fields under one response key differ, whatever
+    /// its directives say, and one that writes out to more than `most_fields`.
+    pub(super) fn check(
+        contract: &Contract,
+        document: &ExecutableDocument,
+        operation: &exe::Operation,
+        most_fields: usize,
+    ) -> Result<(), ServerError> {
+        let mut planner = Planner {
+            contract,
+            document,
+            is_present: &|_| true,
+            is_true: None,
+            most_fields,
+            fields: 0,
+            values: 0,
+        };
+        let root_type = operation.object_type();
+        planner.object(root_type, &[&operation.selection_set])?;
+        Ok(())
+    }
+
     /// Plans an operation of a valid document, of at most `most_fields`.
     pub(super) fn new(
-        schema: &Schema,
+        contract: &Contract,
         document: &ExecutableDocument,
         operation: &exe::Operation,
         most_fields: usize,
@@ -82,12 +109,13 @@ impl Plan {
         is_true: &dyn Fn(&str) -> bool,
     ) -> Result<Self, ServerError> {
         let mut planner = Planner {
-            schema,
+            contract,
             document,
             is_present,
-            is_true,
+            is_true: Some(is_true),
             most_fields,
             fields: 0,
+            values: 0,
         };
         let root_type = operation.object_type();
         let (root, mut items, cost) = planner.object(root_type, &[&operation.selection_set])?;
@@ -110,7 +138,7 @@ impl Plan {
             OperationType::Subscription => Subscribed::of(&mut definition),
             _ => None,
         };
-        declare_variables(&mut definition);
+        let copies = declare_variables(&mut definition);
         let text = document
             .sources
             .values()
@@ -118,8 +146,12 @@ impl Plan {
         Ok(Self {
             introspects: root.iter().any(|field| field.introspects),
             executes,
-            bytes: u32::try_from(512 + planner.fields * 500 + text.sum::<usize>())
-                .unwrap_or(u32::MAX),
+            // Values are held twice: to be executed, and to be weighed.
+            bytes: u32::try_from(
+                512 + planner.fields * 500 + planner.values * 160 + text.sum::<usize>(),
+            )
+            .unwrap_or(u32::MAX),
+            copies,
             root,
             cost,
             subscribed,
@@ -145,12 +177,15 @@ impl Plan {
 }
 
 struct Planner<'a> {
-    schema: &'a Schema,
+    contract: &'a Contract,
     document: &'a ExecutableDocument,
     is_present: &'a dyn Fn(&str) -> bool,
-    is_true: &'a dyn Fn(&str) -> bool,
+    /// Without it everything is selected.
+    is_true: Option<&'a dyn Fn(&str) -> bool>,
     most_fields: usize,
     fields: usize,
+    /// Values of arguments, those within lists and objects included.
+    values: usize,
 }
 
 type Items = Vec<Positioned<tree::Selection>>;
@@ -179,8 +214,16 @@ impl<'a> Planner<'a> {
                 )));
             }
             let first = group[0];
+            if let Some(other) = group[1..].iter().find(|f| !have_same_arguments(first, f)) {
+                let message = format!(
+                    "fields under {} have different arguments: name one of them otherwise by an alias",
+                    domain::quote(key)
+                );
+                let place = fault::place(other.name.location(), &self.document.sources);
+                return Err(fault::at(ApiError::bad_input(message), Some(place)));
+            }
             // An interface's field may be of a wider type than the object's.
-            let definition = self.schema.type_field(ty, &first.name);
+            let definition = self.contract.schema.type_field(ty, &first.name);
             let field_type = definition.map_or(first.ty(), |definition| &definition.ty);
             let introspects = matches!(first.name.as_str(), "__schema" | "__type");
             let sets: Vec<_> = group
@@ -189,6 +232,8 @@ impl<'a> Planner<'a> {
                 .collect();
             let pos = fault::place(first.name.location(), &self.document.sources);
             let shape = if introspects {
+                let sizes = &self.contract.sizes;
+                cost.absorb(sizes.weigh(self.document, &group));
                 Shape::Leaf
             } else {
                 let named_type = field_type.inner_named_type();
@@ -223,7 +268,7 @@ impl<'a> Planner<'a> {
         sets: &[&'a exe::SelectionSet],
         pos: Pos,
     ) -> Result<(Shape, Items, Cost), ServerError> {
-        let possible: Vec<&str> = match self.schema.types.get(ty) {
+        let possible: Vec<&str> = match self.contract.schema.types.get(ty) {
             Some(ExtendedType::Object(_)) => {
                 let (fields, mut items, cost) = self.object(ty, sets)?;
                 if may_be_empty(&fields) {
@@ -233,12 +278,17 @@ impl<'a> Planner<'a> {
             }
             Some(ExtendedType::Union(union)) => union.members.iter().map(|m| m.as_str()).collect(),
             Some(ExtendedType::Interface(_)) => {
-                let objects = self.schema.types.iter().filter_map(|(name, of)| match of {
-                    ExtendedType::Object(of) if of.implements_interfaces.contains(ty) => {
-                        Some(name.as_str())
-                    }
-                    _ => None,
-                });
+                let objects = self
+                    .contract
+                    .schema
+                    .types
+                    .iter()
+                    .filter_map(|(name, of)| match of {
+                        ExtendedType::Object(of) if of.implements_interfaces.contains(ty) => {
+                            Some(name.as_str())
+                        }
+                        _ => None,
+                    });
                 objects.collect()
             }
             _ => return Ok((Shape::Leaf, Vec::new(), Cost::default())),
@@ -305,10 +355,13 @@ impl<'a> Planner<'a> {
     }
 
     fn applies(&self, condition: &str, ty: &str) -> bool {
-        condition == ty || self.schema.is_subtype(condition, ty)
+        condition == ty || self.contract.schema.is_subtype(condition, ty)
     }
 
     fn is_selected(&self, directives: &exe::DirectiveList) -> bool {
+        let Some(is_true) = self.is_true else {
+            return true;
+        };
         directives.iter().all(|directive| {
             let expected = match directive.name.as_str() {
                 "skip" => false,
@@ -318,7 +371,7 @@ impl<'a> Planner<'a> {
             let condition = directive.specified_argument_by_name("if");
             let condition = condition.is_some_and(|value| match &**value {
                 ast::Value::Boolean(truth) => *truth,
-                ast::Value::Variable(name) => (self.is_true)(name),
+                ast::Value::Variable(name) => is_true(name),
                 _ => false,
             });
             condition == expected
@@ -327,7 +380,7 @@ impl<'a> Planner<'a> {
 
     /// A field as async-graphql executes it.
     fn selection(
-        &self,
+        &mut self,
         field: &exe::Field,
         below: Items,
         pos: Pos,
@@ -341,9 +394,10 @@ impl<'a> Planner<'a> {
             let place = |span| fault::place(span, &self.document.sources);
             let value = literal::value(&argument.value, self.is_present).ok_or_else(|| {
                 let message = format!("{}: a number is beyond what there is", argument.name);
-                let error = crate::error::ApiError::bad_input(message);
+                let error = ApiError::bad_input(message);
                 fault::at(error, Some(place(argument.value.location())))
             })?;
+            self.values += literal::count(&argument.value);
             arguments.push((
                 Positioned::new(Name::new(&argument.name), place(argument.name.location())),
                 Positioned::new(value, place(argument.value.location())),
@@ -395,26 +449,28 @@ fn type_selection(pos: Pos) -> Positioned<tree::Selection> {
     Positioned::new(tree::Selection::Field(Positioned::new(field, pos)), pos)
 }
 
-/// Declares the variables that are still used. Their values have been coerced:
-/// of their types async-graphql need not know.
-fn declare_variables(operation: &mut OperationDefinition) {
-    let mut used = Vec::new();
+/// Declares the variables that are still used, and returns those that several
+/// arguments use, with their number. Their values have been coerced: of their types
+/// async-graphql need not know.
+fn declare_variables(operation: &mut OperationDefinition) -> Box<[(Name, usize)]> {
+    let mut used = IndexMap::default();
     visit_set(&operation.selection_set.node, &mut used);
     let ty = tree::Type {
         base: tree::BaseType::Named(Name::new("JSON")),
         nullable: true,
     };
-    let declared = used.into_iter().map(|name| tree::VariableDefinition {
-        name: Positioned::new(name, Pos::default()),
+    let declared = used.keys().map(|name| tree::VariableDefinition {
+        name: Positioned::new(name.clone(), Pos::default()),
         var_type: Positioned::new(ty.clone(), Pos::default()),
         directives: Vec::new(),
         default_value: None,
     });
     let declared = declared.map(|variable| Positioned::new(variable, Pos::default()));
     operation.variable_definitions = declared.collect();
+    used.into_iter().filter(|(_, uses)| *uses > 1).collect()
 }
 
-fn visit_set(set: &tree::SelectionSet, used: &mut Vec<Name>) {
+fn visit_set(set: &tree::SelectionSet, used: &mut IndexMap<Name, usize>) {
     for item in &set.items {
         match &item.node {
             tree::Selection::Field(field) => {
@@ -431,9 +487,9 @@ fn visit_set(set: &tree::SelectionSet, used: &mut Vec<Name>) {
     }
 }
 
-fn visit_value(value: &Value, used: &mut Vec<Name>) {
+fn visit_value(value: &Value, used: &mut IndexMap<Name, usize>) {
     match value {
-        Value::Variable(name) if !used.contains(name) => used.push(name.clone()),
+        Value::Variable(name) => *used.entry(name.clone()).or_default() += 1,
         Value::List(items) => items.iter().for_each(|item| visit_value(item, used)),
         Value::Object(fields) => fields.values().for_each(|value| visit_value(value, used)),
         _ => {}

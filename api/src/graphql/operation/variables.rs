@@ -49,6 +49,15 @@ impl Variables {
     }
 }
 
+/// The values of a value, those within lists and objects included.
+pub(super) fn count(value: &Value) -> usize {
+    1 + match value {
+        Value::List(items) => items.iter().map(count).sum(),
+        Value::Object(object) => object.values().map(count).sum(),
+        _ => 0,
+    }
+}
+
 /// The error of an object with a reserved key.
 pub(super) fn reserved_key() -> ApiError {
     ApiError::bad_input(format!(

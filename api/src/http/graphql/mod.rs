@@ -19,7 +19,6 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response as HttpResponse;
 use domain::change::Position;
-use serde_json::{Map, Value};
 
 use super::Shared;
 use crate::auth::{Credentials, Refusal};
@@ -27,7 +26,7 @@ use crate::error::{self, ApiError, ErrorCode};
 use crate::graphql::answer::Answer;
 use crate::graphql::executor::Operation;
 use crate::graphql::frame::Failure;
-use crate::graphql::params::{Params, parse_position};
+use crate::graphql::params::{Extensions, Params, parse_position};
 use crate::graphql::persisted;
 use crate::viewer::Viewer;
 use crate::weight;
@@ -123,9 +122,9 @@ fn read_parameters(mut parameters: HashMap<String, String>) -> Result<Params, Ap
         })?;
         Ok(value.unwrap_or_default())
     }
-    let extensions: Option<Map<String, Value>> = json(&parameters, "extensions")?;
+    let extensions: Option<Extensions> = json(&parameters, "extensions")?;
     let Some(query) = parameters.remove("query") else {
-        return Err(if persisted::is_hash(extensions.as_ref()) {
+        return Err(if extensions.as_ref().is_some_and(Extensions::has_hash) {
             persisted::not_supported()
         } else {
             ApiError::bad_input("give the operation as the parameter `query`")
