@@ -109,9 +109,13 @@ mod tests {
 
     use super::*;
 
+    /// Turns are the process's: tests that take them run one after the other.
+    static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
     /// There is one thread, and it is not kept.
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn light_work_goes_on_beside_heavy_work() {
+        let _alone = ALONE.lock().await;
         let (begun, done) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
         let mut tasks = JoinSet::new();
         let (heavy_begun, heavy_done) = (Arc::clone(&begun), Arc::clone(&done));
@@ -135,6 +139,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn heavy_work_takes_turns() {
+        let _alone = ALONE.lock().await;
         let most = TURNS.free.available_permits();
         let running = Arc::new(AtomicUsize::new(0));
         let too_many = Arc::new(AtomicBool::new(false));
@@ -157,8 +162,38 @@ mod tests {
         assert_eq!(TURNS.free.available_permits(), most);
     }
 
+    /// Such as an operation of a websocket whose client takes nothing just now.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn one_that_waits_and_is_not_polled_keeps_no_turn() {
+        let _alone = ALONE.lock().await;
+        let most = TURNS.free.available_permits();
+        let done = Arc::new(Barrier::new(most + 1));
+        let mut tasks = JoinSet::new();
+        for _ in 0..most {
+            let done = Arc::clone(&done);
+            tasks.spawn(carry(HEAVY * BYTES_A_PERIOD, async move {
+                done.wait();
+            }));
+        }
+        while TURNS.free.available_permits() > 0 {
+            yield_now().await;
+        }
+        let heavy = HEAVY * BYTES_A_PERIOD;
+        let mut waiting = pin!(carry(heavy, async {}));
+        let first = poll_fn(|cx| Poll::Ready(waiting.as_mut().poll(cx).is_pending())).await;
+        assert!(first, "all turns are taken");
+        let after = carry(heavy, async {});
+        tokio::task::spawn_blocking(move || done.wait())
+            .await
+            .unwrap();
+        after.await;
+        tasks.join_all().await;
+        waiting.await;
+    }
+
     #[tokio::test]
     async fn one_thread_alone_carries_all() {
+        let _alone = ALONE.lock().await;
         let carried = carry(0, async {
             add(HEAVY).await;
             yield_now().await;

@@ -2,7 +2,7 @@
 //! beside a stated limit of the same run. `docs/BENCHMARKS.md` has the results.
 //!
 //! `make bench` runs it; `cargo bench -p api --bench load -- http` runs a part:
-//! import, http, heavy, commits, fan-out, variables, latency, behind, notifications, mails, replicas.
+//! import, http, heavy, saves, memory, commits, fan-out, variables, latency, behind, notifications, mails, replicas.
 
 #![expect(clippy::print_stdout, reason = "its results are what it is run for")]
 
@@ -12,10 +12,12 @@ mod heavy;
 mod http;
 mod import;
 mod live;
+mod memory;
 mod notifications;
 mod process;
 mod replicas;
 mod report;
+mod saves;
 mod socket;
 
 use std::process::ExitCode;
@@ -55,6 +57,12 @@ fn main() -> ExitCode {
         }
         if wants("heavy") {
             heavy::run().await;
+        }
+        if wants("saves") {
+            saves::run().await;
+        }
+        if wants("memory") {
+            memory::run().await;
         }
         if wants("commits") {
             commits::run().await;

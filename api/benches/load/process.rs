@@ -53,11 +53,20 @@ impl Server {
 
     /// Memory that it takes now, in bytes.
     pub(crate) fn resident_bytes(&self) -> f64 {
+        self.status("VmRSS:")
+    }
+
+    fn status(&self, name: &str) -> f64 {
         let path = format!("/proc/{}/status", self.child.id());
         let status = std::fs::read_to_string(path).expect("the server runs");
-        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let line = status.lines().find(|line| line.starts_with(name));
         let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok());
         kib.expect("a number") * 1024.0
+    }
+
+    /// The most that it has taken, in bytes.
+    pub(crate) fn peak_resident_bytes(&self) -> f64 {
+        self.status("VmHWM:")
     }
 
     fn start(mut command: Command) -> Self {

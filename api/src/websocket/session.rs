@@ -176,7 +176,10 @@ where
             // A connection mostly waits: what it does then is boxed, to keep it small.
             let flow = tokio::select! {
                 message = self.socket.next() => match message {
-                    Some(Ok(message)) => Box::pin(self.receive(message)).await,
+                    Some(Ok(message)) => {
+                        let bytes = message.to_text().map_or(0, str::len);
+                        Box::pin(weight::carry(bytes, self.receive(message))).await
+                    }
                     Some(Err(error)) => ControlFlow::Break(broken(&error)),
                     None => ControlFlow::Break(End::Gone),
                 },

@@ -131,6 +131,12 @@ async fn an_encoding_that_does_not_fit_is_refused() {
     for (encoding, body, status, part) in [
         ("gzip", text.clone(), 400, "not gzip"),
         ("gzip", cut, 400, "not gzip"),
+        (
+            "br",
+            [brotli(&text).await, b"more".to_vec()].concat(),
+            400,
+            "not br",
+        ),
         ("br", vec![0xff; 200], 400, "not br"),
         ("deflate", text.clone(), 415, "gzip or br"),
         ("gzip, br", text.clone(), 415, "gzip or br"),
@@ -301,6 +307,27 @@ async fn a_hash_in_place_of_an_operation_is_not_supported() {
             (status, code(&answer)),
             (400, "BAD_USER_INPUT"),
             "{nothing}"
+        );
+    }
+    server.stop().await;
+}
+
+/// What has been carried out must not be answered with 406.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_is_plain_where_no_encoding_suits() {
+    let (_database, server) = started().await;
+    let client = &server.client;
+    for accepted in ["zstd, *;q=0", "identity;q=0", "identity; q=0.0, zstd"] {
+        let body = json!({ "query": "mutation { upsertUnits(input: { units: [{ key: \"plant:1\" }] }) { position } }" });
+        let request = client.http().post(client.url("/graphql")).json(&body);
+        let response = request.header("accept-encoding", accepted).send().await;
+        let response = response.unwrap();
+        assert_eq!(response.status(), 200, "{accepted}");
+        assert!(response.headers().get("content-encoding").is_none());
+        let answer: serde_json::Value = response.json().await.unwrap();
+        assert!(
+            answer["data"]["upsertUnits"]["position"].is_string(),
+            "{answer}"
         );
     }
     server.stop().await;

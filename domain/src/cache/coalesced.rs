@@ -14,7 +14,7 @@ use prometheus_client::metrics::family::Family;
 use rustc_hash::{FxBuildHasher, FxHashMap};
 use sea_orm::DbErr;
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::yield_now;
 
 use super::clock::EpochClock;
@@ -204,7 +204,9 @@ const MOST_FLYING: usize = 4;
 const FULL: usize = 1024;
 /// A read that misses more keys than this has a load of its own, so that it delays
 /// no other read.
-const CHARTER: usize = 256;
+const CHARTER: usize = 32;
+/// Such loads that run at once, so that they leave connections to others.
+const MOST_CHARTERS: usize = 4;
 
 /// What memory has of a key.
 enum Look<V> {
@@ -223,6 +225,7 @@ struct Inner<L: Load> {
     clock: Arc<Clock>,
     entries: moka::sync::Cache<L::Key, Entry<L::Value>, FxBuildHasher>,
     board: Mutex<Board<L>>,
+    charters: Semaphore,
     metrics: Counters,
     /// The mistake of remembering the position after the read's snapshot.
     #[cfg(test)]
@@ -271,6 +274,7 @@ impl<L: Load> Cache<L> {
                 load,
                 clock,
                 entries,
+                charters: Semaphore::new(MOST_CHARTERS),
                 board: Mutex::new(Board {
                     seats: FxHashMap::default(),
                     gate: None,
@@ -478,9 +482,16 @@ impl<L: Load> Inner<L> {
         let boarded = boarded.collect();
         let charter = charter.filter(|charter| !charter.keys.is_empty());
         if let Some(charter) = charter {
-            self.depart(&charter);
             let inner = Arc::clone(self);
-            fly_off(async move { inner.fly(charter).await });
+            fly_off(async move {
+                // Never closed: there is a permit to come.
+                let _permit = inner.charters.acquire().await;
+                {
+                    let _board = inner.board.lock();
+                    inner.depart(&charter);
+                }
+                inner.fly(charter).await;
+            });
         }
         boarded
     }

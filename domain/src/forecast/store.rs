@@ -6,10 +6,15 @@ use std::collections::HashMap;
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement, Value};
 use time::macros::datetime;
 use time::{Date, OffsetDateTime};
+use tokio::task::yield_now;
 
 use super::{Day, DayCurve, DayKey, Overlay, Resolution, Run, Source, Version};
 use crate::change::ForecastChange;
 use crate::database::{instant, json_list, numbers, sql, sqlite_instant};
+
+/// Versions that are decoded before other tasks have their turn: a millisecond's
+/// work.
+const DECODED_AT_ONCE: usize = 256;
 
 /// All versions of one day of a series, newest first.
 #[derive(Debug, Clone, PartialEq)]
@@ -168,17 +173,19 @@ async fn read_below(
             )
         }
     };
-    db.query_all_raw(statement)
-        .await?
-        .iter()
-        .map(|row| {
-            let place: i64 = row.try_get("", "place")?;
-            Ok((
-                usize::try_from(place - 1).unwrap_or(usize::MAX),
-                decode(row)?,
-            ))
-        })
-        .collect()
+    let rows = db.query_all_raw(statement).await?;
+    let mut versions = Vec::with_capacity(rows.len());
+    for row in rows {
+        if versions.len() % DECODED_AT_ONCE == DECODED_AT_ONCE - 1 {
+            yield_now().await;
+        }
+        let place: i64 = row.try_get("", "place")?;
+        versions.push((
+            usize::try_from(place - 1).unwrap_or(usize::MAX),
+            decode(&row)?,
+        ));
+    }
+    Ok(versions)
 }
 
 /// What each change wrote: the versions of its run in the days it touched, in

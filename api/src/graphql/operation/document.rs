@@ -264,8 +264,8 @@ impl Document {
                 .iter()
                 .position(|of| of.name.as_deref() == Some(name))
                 .ok_or_else(|| {
-                    let name = fault::quote(name);
-                    ApiError::bad_input(format!("the document has no operation named {name:?}"))
+                    let name = domain::quote(name);
+                    ApiError::bad_input(format!("the document has no operation named {name}"))
                 }),
         };
         found.map_err(ApiError::into_server_error)

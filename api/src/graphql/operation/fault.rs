@@ -8,9 +8,7 @@ use crate::error::{ApiError, ErrorCode};
 
 /// At most this many faults of a request are told.
 pub(super) const MOST_FAULTS: usize = 20;
-/// At most this many characters of what a client sent are repeated to it.
-const LONGEST_QUOTE: usize = 60;
-/// At most this many characters of a message, whatever it is made of.
+/// At most this many bytes of a message, whatever it is made of.
 const LONGEST_MESSAGE: usize = 400;
 
 /// A document or request that exceeds a limit.
@@ -32,7 +30,8 @@ pub(super) fn of_document(found: &DiagnosticList) -> Vec<ServerError> {
             line: range.start.line,
             column: range.start.column,
         });
-        let message = clip(&diagnostic.error.to_string(), LONGEST_MESSAGE);
+        let mut message = diagnostic.error.to_string();
+        domain::clip(&mut message, LONGEST_MESSAGE);
         at(ApiError::bad_input(message), place)
     });
     faults.collect()
@@ -45,16 +44,4 @@ pub(super) fn place(span: Option<SourceSpan>, sources: &SourceMap) -> Pos {
         line: place.line,
         column: place.column,
     })
-}
-
-/// What a client sent, for a message to it.
-pub(super) fn quote(text: &str) -> String {
-    clip(text, LONGEST_QUOTE)
-}
-
-fn clip(text: &str, longest: usize) -> String {
-    match text.char_indices().nth(longest) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
 }

@@ -8,7 +8,7 @@ use apollo_compiler::schema::{ExtendedType, InputObjectType};
 use apollo_compiler::{Schema, ast};
 use async_graphql::{Name, Value};
 
-use super::fault::{self, MOST_FAULTS};
+use super::fault::MOST_FAULTS;
 use super::{literal, scalar};
 
 /// Every type of input of a schema.
@@ -55,6 +55,9 @@ struct Field {
     ty: InputType,
     default: Option<Value>,
 }
+
+/// Bytes of a key in a path.
+const LONGEST_KEY: usize = 60;
 
 /// A value that is not what its place takes.
 #[derive(Debug)]
@@ -338,9 +341,9 @@ impl Object {
 
     fn unknown(&self, name: &str) -> String {
         format!(
-            "{} has no field {:?}; it has {}",
+            "{} has no field {}; it has {}",
             self.name,
-            fault::quote(name),
+            domain::quote(name),
             self.names()
         )
     }
@@ -360,7 +363,11 @@ impl fmt::Display for Place<'_> {
         match self {
             Self::Variable(name) => write!(f, "${name}"),
             Self::Argument(name) => f.write_str(name),
-            Self::Key(parent, key) => write!(f, "{parent}.{}", fault::quote(key)),
+            Self::Key(parent, key) => {
+                let mut key = (*key).to_owned();
+                domain::clip(&mut key, LONGEST_KEY);
+                write!(f, "{parent}.{key}")
+            }
             Self::Index(parent, index) => write!(f, "{parent}[{index}]"),
         }
     }
@@ -375,8 +382,8 @@ impl fmt::Display for Shown<'_> {
             Value::Null => f.write_str("null"),
             Value::Number(number) => write!(f, "{number}"),
             Value::Boolean(truth) => write!(f, "{truth}"),
-            Value::String(text) => write!(f, "{:?}", fault::quote(text)),
-            Value::Enum(name) => f.write_str(&fault::quote(name)),
+            Value::String(text) => write!(f, "{}", domain::quote(text)),
+            Value::Enum(name) => write!(f, "{}", domain::quote(name)),
             Value::List(_) => f.write_str("a list"),
             Value::Object(_) => f.write_str("an object"),
             Value::Binary(_) => f.write_str("bytes"),

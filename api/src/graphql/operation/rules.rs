@@ -117,7 +117,10 @@ impl<'a> Uses<'a> {
             .collect();
         missing.sort_unstable_by_key(|(name, _)| **name);
         let faults = missing.into_iter().map(|(name, span)| {
-            let message = format!("the variable ${} is not declared", fault::quote(name));
+            let message = format!(
+                "the variable {} is not declared",
+                domain::quote(&format!("${name}"))
+            );
             let place = fault::place(*span, &document.sources);
             fault::at(ApiError::bad_input(message), Some(place))
         });

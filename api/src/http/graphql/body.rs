@@ -81,7 +81,20 @@ async fn read_text(headers: &HeaderMap, body: &mut Body, most: usize) -> Result<
             decoder.multiple_members(true);
             inflate(decoder, most).await
         }
-        Encoding::Brotli => inflate(BrotliDecoder::new(compressed(body)), most).await,
+        Encoding::Brotli => {
+            let mut decoder = BrotliDecoder::new(compressed(body));
+            match inflate(&mut decoder, most).await {
+                Ok(text) if text.len() <= most => {
+                    // It says itself where it ends, and nothing may follow.
+                    match decoder.into_inner().read_u8().await {
+                        Ok(_) => Err(io::ErrorKind::InvalidData.into()),
+                        Err(end) if end.kind() == io::ErrorKind::UnexpectedEof => Ok(text),
+                        Err(error) => Err(error),
+                    }
+                }
+                inflated => inflated,
+            }
+        }
     };
     let mut text = read.map_err(|error| unreadable(&error, encoding, most))?;
     if text.len() > most {
