@@ -132,7 +132,12 @@ impl App {
             .context("the change log could not be read")?;
         let clock = Arc::new(Clock::new(head));
         let forecasts = Forecasts::new(&db, clock, args.cache.settings());
-        let hub = Hub::new(head, SUBSCRIBER_QUEUE, HubMetrics::default());
+        let hub = Hub::new(
+            head,
+            SUBSCRIBER_QUEUE,
+            args.live.budget(),
+            HubMetrics::default(),
+        );
         let log = ChangeLog::new(
             db,
             forecasts,

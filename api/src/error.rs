@@ -294,6 +294,7 @@ impl From<StreamError> for ApiError {
             StreamError::ResyncRequired { position } => {
                 Self::new(ErrorCode::ResyncRequired, message).at(position)
             }
+            StreamError::TooManyCurves => Self::new(ErrorCode::RateLimited, error.to_string()),
             StreamError::Forecast(error) => error.into(),
         }
     }

@@ -5,11 +5,11 @@
 //! missed by a run of its own and then goes on with the cohort: of events
 //! everything, in order and once; of a state the newest.
 
-mod budget;
 mod frames;
 mod member;
 
 use std::hash::Hash;
+use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
 use domain::change::Position;
@@ -23,8 +23,8 @@ use tokio::task::AbortHandle;
 use tokio_stream::StreamExt;
 use tokio_util::task::TaskTracker;
 
+use crate::budget::{Budget, Held};
 use crate::hub::Hub;
-use budget::Budget;
 use frames::Frames;
 pub use member::{Delivery, Member};
 
@@ -37,6 +37,30 @@ pub struct Frame<P> {
     pub payload: P,
     /// Memory that it takes, about.
     pub bytes: usize,
+}
+
+/// A frame that members share, counted as held while any of them has it.
+#[derive(Debug)]
+pub struct SharedFrame<P> {
+    frame: Frame<P>,
+    _held: Held,
+}
+
+impl<P> SharedFrame<P> {
+    fn new(frame: Frame<P>, budget: &Budget) -> Arc<Self> {
+        Arc::new(Self {
+            _held: budget.hold(frame.bytes),
+            frame,
+        })
+    }
+}
+
+impl<P> Deref for SharedFrame<P> {
+    type Target = Frame<P>;
+
+    fn deref(&self) -> &Frame<P> {
+        &self.frame
+    }
 }
 
 /// What a frame is to members.
@@ -105,9 +129,6 @@ pub struct CohortMetrics {
     pub members: Gauge,
     /// Frames made by executing.
     pub frames: Counter,
-    /// Bytes of the frames and states that are kept for members. A state that some
-    /// member has not taken yet counts twice.
-    pub held_bytes: Gauge,
     /// Frames handed to members.
     pub delivered: Counter,
     /// Members that did not keep up.
@@ -133,7 +154,6 @@ struct Inner<K, P> {
     hub: Hub,
     /// Frames that a cohort keeps for members that are behind.
     capacity: usize,
-    budget: Budget,
     metrics: CohortMetrics,
     cohorts: Mutex<FxHashMap<K, Entry<K, P>>>,
     /// Each ends with the last member of its cohort.
@@ -162,13 +182,12 @@ where
     P: Send + Sync + 'static,
 {
     /// No cohorts yet. Each will keep up to `capacity` frames for members that are
-    /// behind, and all together up to about `most_bytes` of frames and states.
-    pub fn new(hub: Hub, capacity: usize, most_bytes: usize, metrics: CohortMetrics) -> Self {
+    /// behind, and fewer while the hub's budget is spent.
+    pub fn new(hub: Hub, capacity: usize, metrics: CohortMetrics) -> Self {
         Self {
             inner: Arc::new(Inner {
                 hub,
                 capacity,
-                budget: Budget::new(most_bytes, metrics.held_bytes.clone()),
                 metrics,
                 cohorts: Mutex::default(),
                 runs: TaskTracker::new(),
@@ -195,7 +214,7 @@ where
             let entry = cohorts.entry(key).or_insert_with_key(|key| {
                 let cohort = Arc::new(Cohort {
                     key: key.clone(),
-                    frames: Frames::new(inner.capacity, inner.budget.clone()),
+                    frames: Frames::new(inner.capacity, inner.hub.budget().clone()),
                     start: Box::new(start),
                     run: SharedRun::default(),
                     task: OnceLock::new(),
@@ -282,7 +301,7 @@ async fn run<K: Eq + Hash, P>(
         } else if frame.kind != FrameKind::State {
             ending.cohort.frames.room().await;
         }
-        ending.cohort.frames.publish(Arc::new(frame));
+        ending.cohort.frames.publish(frame);
         if last {
             return;
         }

@@ -19,6 +19,11 @@ pub enum StreamError {
     /// More changed than the log can name.
     #[error("everything may have changed: read the current state and go on from {position}")]
     ResyncRequired { position: Position },
+    /// All curves that are followed take as much memory as they may.
+    #[error(
+        "this server follows as many curves as it may: ask for a shorter range, or try again later"
+    )]
+    TooManyCurves,
     #[error(transparent)]
     Forecast(#[from] ForecastError),
 }

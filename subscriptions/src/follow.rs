@@ -16,8 +16,9 @@ use tokio::time::sleep;
 use tokio_stream::{Stream, StreamExt};
 
 use crate::StreamError;
+use crate::budget::Held;
 use crate::change_log::ChangeLog;
-use crate::hub::{Event, Received, Subscriber, Topic};
+use crate::hub::{Event, OF_AN_EVENT, Received, Subscriber, Topic};
 
 /// Which changes a run follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,8 +38,12 @@ pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// Parts of pages that are read ahead of who takes them.
 const PARTS_AHEAD: usize = 1;
 /// What the changes of a part wrote takes about so many bytes at most, or is one
-/// change's: thousands may catch up at the same time.
+/// change's.
 const PART_BYTES: usize = 256 << 10;
+/// Changes of a page, and bytes of a part, while the budget of all subscribers is
+/// spent: thousands may catch up at the same time.
+const SCARCE_PAGE: u64 = 64;
+const SCARCE_PART_BYTES: usize = 16 << 10;
 
 /// Which changes are wanted.
 pub(crate) trait Admit: Fn(&Change) -> bool + Clone + Send + Sync + 'static {}
@@ -189,8 +194,8 @@ fn past(
             let mut task = JoinSet::new();
             task.spawn(reader);
             while let Some(part) = read.recv().await {
-                for event in part? {
-                    yield event;
+                for event in &part?.events {
+                    yield Arc::clone(event);
                 }
             }
             if let Some(Err(_)) = task.join_next().await {
@@ -259,6 +264,12 @@ async fn read_written(log: &ChangeLog, events: &[Arc<Event>]) -> Result<(), DbEr
     }
 }
 
+/// Changes of a page with what they wrote.
+struct Part {
+    events: Vec<Arc<Event>>,
+    _held: Held,
+}
+
 /// Reads the log between two positions page by page, and what a page's changes
 /// wrote part by part.
 async fn read_pages(
@@ -267,16 +278,23 @@ async fn read_pages(
     for_user: Option<i64>,
     mut last: Position,
     until: Position,
-    parts: mpsc::Sender<Result<Vec<Arc<Event>>, StreamError>>,
+    parts: mpsc::Sender<Result<Part, StreamError>>,
 ) {
+    let budget = log.hub().budget();
     while last.number < until.number {
+        let (most, part_bytes) = if budget.is_spent() {
+            (SCARCE_PAGE, SCARCE_PART_BYTES)
+        } else {
+            (PAGE, PART_BYTES)
+        };
         let mut events = Vec::new();
         // Whoever comes back after long may wait a little: writers may not.
         let Ok(turn) = log.readers().acquire().await else {
             return;
         };
-        let outcome = read_page(&log, &admits, for_user, &mut last, until, &mut events).await;
+        let outcome = read_page(&log, &admits, for_user, &mut last, until, &mut events, most).await;
         drop(turn);
+        let _held = budget.hold(events.len() * OF_AN_EVENT);
         // What came before a failure, or before all was void, comes all the same.
         let mut rest = events.into_iter().peekable();
         while rest.peek().is_some() {
@@ -284,11 +302,15 @@ async fn read_pages(
             let Ok(room) = parts.reserve().await else {
                 return;
             };
-            let part = next_part(&mut rest);
+            let (events, bytes) = next_part(&mut rest, part_bytes);
+            let part = Part {
+                events,
+                _held: budget.hold(bytes),
+            };
             let Ok(turn) = log.readers().acquire().await else {
                 return;
             };
-            let read = read_written(&log, &part).await;
+            let read = read_written(&log, &part.events).await;
             drop(turn);
             let failure = read.is_err();
             let part = read.map(|()| part).map_err(StreamError::from);
@@ -305,17 +327,21 @@ async fn read_pages(
     }
 }
 
-/// The next changes that are read together.
-fn next_part(events: &mut Peekable<impl Iterator<Item = Arc<Event>>>) -> Vec<Arc<Event>> {
-    let mut bytes = 0;
+/// The next changes that are read together, and what they wrote in bytes: up to
+/// `most` of them, or one change.
+fn next_part(
+    events: &mut Peekable<impl Iterator<Item = Arc<Event>>>,
+    most: usize,
+) -> (Vec<Arc<Event>>, usize) {
     let mut part = Vec::new();
-    while let Some(event) = events.next_if(|event| {
+    let mut bytes = 0;
+    while let Some(event) =
+        events.next_if(|event| part.is_empty() || bytes + event.written_bytes() <= most)
+    {
         bytes += event.written_bytes();
-        part.is_empty() || bytes <= PART_BYTES
-    }) {
         part.push(event);
     }
-    part
+    (part, bytes)
 }
 
 async fn read_page(
@@ -325,8 +351,9 @@ async fn read_page(
     last: &mut Position,
     until: Position,
     events: &mut Vec<Arc<Event>>,
+    most: u64,
 ) -> Result<(), StreamError> {
-    let page = change::read_after(log.database().reader(), last.number).await?;
+    let page = change::read_after(log.database().reader(), last.number, most).await?;
     let continues = match page.changes.first() {
         Some((first, _)) => first.position.number == last.number + 1,
         None => false,
@@ -337,7 +364,7 @@ async fn read_page(
             current: page.head,
         });
     }
-    debug_assert!(page.changes.len() as u64 <= PAGE);
+    debug_assert!(page.changes.len() as u64 <= most);
     for (change, _) in page.changes {
         if change.position.number > until.number {
             break;
@@ -389,7 +416,12 @@ mod tests {
     fn parts(days: &[i64]) -> Vec<usize> {
         let events = (1..).zip(days).map(|(number, days)| event(number, *days));
         let mut rest = events.peekable();
-        std::iter::from_fn(|| rest.peek().is_some().then(|| next_part(&mut rest).len())).collect()
+        std::iter::from_fn(|| {
+            rest.peek()
+                .is_some()
+                .then(|| next_part(&mut rest, PART_BYTES).0.len())
+        })
+        .collect()
     }
 
     #[test]

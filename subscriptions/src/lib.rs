@@ -8,6 +8,7 @@
 //! of that. Those who
 //! ask for the same stream share one run of it ([`cohort`]).
 
+mod budget;
 pub mod change_log;
 mod changes;
 pub mod cohort;
@@ -18,6 +19,7 @@ pub mod forecast;
 pub mod hub;
 mod notifications;
 
+pub use budget::Budget;
 pub use changes::{Entity, changes};
 pub use error::StreamError;
 pub use follow::Span;

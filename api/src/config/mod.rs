@@ -23,6 +23,7 @@ use clap::{ArgAction, Args, ValueEnum};
 use domain::cache::CacheSettings;
 use domain::database::DatabaseSettings;
 use domain::forecast::ForecastsSettings;
+use subscriptions::Budget;
 use subscriptions::change_log::ChangeLogSettings;
 use subscriptions::fanout::FanoutSettings;
 
@@ -253,9 +254,9 @@ pub struct LiveArgs {
     #[arg(long, env = "SMARTPULSE_LIVE_FRAMES", default_value_t = 256)]
     pub live_frames: usize,
 
-    /// Memory for the results and states that are kept for all subscribers, in MiB
-    #[arg(long, env = "SMARTPULSE_LIVE_FRAMES_MIB", default_value_t = 512)]
-    pub live_frames_mib: usize,
+    /// Memory for what is kept for all subscribers, in MiB
+    #[arg(long, env = "SMARTPULSE_LIVE_MEMORY_MIB", default_value_t = 512)]
+    pub live_memory_mib: usize,
 
     /// How long an operation waits for the position that it must include, in milliseconds
     #[arg(long, env = "SMARTPULSE_LIVE_MIN_POSITION_MS", default_value_t = 5000)]
@@ -270,9 +271,12 @@ impl LiveArgs {
     pub(crate) fn settings(&self) -> LiveSettings {
         LiveSettings {
             frames: self.live_frames.max(1),
-            frame_bytes: self.live_frames_mib.saturating_mul(1 << 20),
             min_position_wait: Duration::from_millis(self.live_min_position_ms),
         }
+    }
+
+    pub(crate) fn budget(&self) -> Budget {
+        Budget::new(self.live_memory_mib.saturating_mul(1 << 20))
     }
 
     pub(crate) fn sockets(&self) -> SocketSettings {

@@ -76,8 +76,6 @@ pub(crate) struct CohortKey {
 pub(crate) struct LiveSettings {
     /// Frames that a cohort keeps for members that are behind.
     pub(crate) frames: usize,
-    /// Bytes that all cohorts keep of results and states, about.
-    pub(crate) frame_bytes: usize,
     /// How long an operation waits for the position that it must include.
     pub(crate) min_position_wait: Duration,
 }
@@ -94,12 +92,7 @@ impl Executor {
         settings: LiveSettings,
     ) -> Self {
         let metrics = LiveMetrics::default();
-        let cohorts = Cohorts::new(
-            log.hub().clone(),
-            settings.frames,
-            settings.frame_bytes,
-            metrics.cohorts.clone(),
-        );
+        let cohorts = Cohorts::new(log.hub().clone(), settings.frames, metrics.cohorts.clone());
         Self {
             inner: Arc::new(Inner {
                 schema,

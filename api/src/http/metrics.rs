@@ -214,8 +214,8 @@ impl Metrics {
         part.register("frames", "Results made by executing", live.cohorts.frames);
         part.register(
             "held_bytes",
-            "Memory of results and states that are kept for subscribers",
-            live.cohorts.held_bytes,
+            "Memory of what is kept for subscribers",
+            log.hub().budget().held().clone(),
         );
         part.register(
             "frames_delivered",

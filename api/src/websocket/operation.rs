@@ -6,14 +6,14 @@ use std::task::{Context, Poll, Waker, ready};
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, Stream, StreamExt};
-use subscriptions::cohort::Delivery;
+use subscriptions::cohort::{Delivery, SharedFrame};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::PollSemaphore;
 
 use super::message::Id;
 use crate::graphql::answer::Answer;
 use crate::graphql::executor::Subscription;
-use crate::graphql::frame::{Failure, LiveFrame, Payload};
+use crate::graphql::frame::{Failure, Payload};
 
 /// One operation, delivering until it is over.
 pub(super) struct Operation {
@@ -39,7 +39,10 @@ pub(super) enum Work {
 /// What an operation has for its client.
 pub(super) enum Output {
     Answer(Answer),
-    Next { frame: Arc<LiveFrame>, skipped: u64 },
+    Next {
+        frame: Arc<SharedFrame<Payload>>,
+        skipped: u64,
+    },
     Failed(Failure),
     Complete,
 }

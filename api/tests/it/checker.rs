@@ -16,7 +16,10 @@ use crate::client::{Client, EventStream, Socket};
 use crate::server::{Kind, TestServer, on_both};
 use crate::wait::soon;
 
-on_both!(every_subscriber_gets_every_change_once);
+on_both!(
+    every_subscriber_gets_every_change_once,
+    every_subscriber_gets_every_change_once_without_memory_to_spare,
+);
 
 const UNITS: usize = 3;
 const WRITERS: u64 = 4;
@@ -53,11 +56,20 @@ struct Seen {
 type Finished = watch::Receiver<Option<Vec<Seen>>>;
 
 async fn every_subscriber_gets_every_change_once(kind: Kind) {
+    // So few frames are kept that whoever stalls a moment is behind.
+    check(kind, &["--live-frames", "4"]).await;
+}
+
+/// The log is read in the smallest pages and parts.
+async fn every_subscriber_gets_every_change_once_without_memory_to_spare(kind: Kind) {
+    check(kind, &["--live-frames", "4", "--live-memory-mib", "0"]).await;
+}
+
+async fn check(kind: Kind, options: &[&str]) {
     let seed = seed();
     println!("SMARTPULSE_TEST_SEED={seed}");
     let database = kind.database().await;
-    // So few frames are kept that whoever stalls a moment is behind.
-    let server = TestServer::start_with(database.url(), &["--live-frames", "4"]).await;
+    let server = TestServer::start_with(database.url(), options).await;
     let client = server.client.clone();
     let start = client.prepare(UNITS).await;
 

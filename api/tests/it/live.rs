@@ -16,6 +16,7 @@ use subscriptions::Span;
 use subscriptions::change_log::{ChangeLog, ChangeLogSettings};
 use subscriptions::forecast::{ForecastFilter, changed};
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use time::macros::datetime;
 use tokio::task::JoinSet;
 
@@ -916,6 +917,53 @@ async fn leaving_leaves_nothing_behind(kind: Kind) {
     let payload = soon("an error", third.next()).await.unwrap();
     assert_eq!(code(&payload), "POSITION_EXPIRED");
     hub(0.0, 0.0, 0.0).await;
+    server.stop().await;
+}
+
+/// A curve that is followed is kept for as long as it is followed.
+#[tokio::test]
+async fn curves_that_are_followed_have_a_limit_together() {
+    let database = Kind::Sqlite.database().await;
+    let server = TestServer::start_with(database.url(), &["--live-memory-mib=1"]).await;
+    let client = &server.client;
+    client.prepare(1).await;
+    let query = "subscription($to: DateTime!) { forecastLive(unit: \"plant:1\", provider: \"p\", \
+                     resolution: PT15M, from: \"2024-01-01T00:00:00Z\", to: $to) { position } }";
+    let year = |days| {
+        let to = datetime!(2025-01-01 00:00 UTC) + time::Duration::days(days);
+        json!({ "to": to.format(&Rfc3339).unwrap() })
+    };
+    let mut socket = client.subscribe(query, year(0)).await;
+    socket.data().await;
+    socket.start("2", query, year(1)).await.unwrap();
+    socket.data().await;
+    // A third curve of a year would be too much…
+    socket.start("3", query, year(2)).await.unwrap();
+    let refused = soon("an error", socket.next()).await.unwrap();
+    assert_eq!(code(&refused), "RATE_LIMITED");
+    let message = refused["errors"][0]["message"].as_str().unwrap();
+    assert!(message.contains("shorter range"), "{message}");
+    let ended = soon("the end", socket.message()).await.unwrap();
+    assert_eq!(ended["type"], "complete", "{ended}");
+    // …but not one that is followed already, nor one in place of another.
+    socket.start("4", query, year(1)).await.unwrap();
+    socket.data().await;
+    let held = client.metric("smartpulse_live_held_bytes").await;
+    assert!((700_000.0..1_000_000.0).contains(&held), "{held}");
+    socket.unsubscribe("1").await;
+    eventually("there is room again", async || {
+        let held = client.metric("smartpulse_live_held_bytes").await;
+        (held < 500_000.0).then_some(())
+    })
+    .await;
+    socket.start("5", query, year(2)).await.unwrap();
+    socket.data().await;
+    drop(socket);
+    eventually("nothing is held", async || {
+        let held = client.metric("smartpulse_live_held_bytes").await;
+        (held == 0.0).then_some(())
+    })
+    .await;
     server.stop().await;
 }
 

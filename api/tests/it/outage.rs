@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use migration::testing::TestDatabase;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use time::format_description::well_known::Rfc3339;
+use time::macros::datetime;
 use tokio::net::TcpListener;
 
 use crate::client::{Client, code};
@@ -335,9 +337,23 @@ impl Drop for SmallDisk {
     }
 }
 
+/// A year's run, as a table for `smartpulse import`.
+fn a_year() -> String {
+    let begin = datetime!(2023-01-01 00:00 UTC);
+    let mut table = String::from("unit,provider,resolution,issued_at,delivery_start,mwh\n");
+    for hour in 0..8760 {
+        let start = (begin + time::Duration::hours(hour))
+            .format(&Rfc3339)
+            .unwrap();
+        let mwh = f64::from(i32::try_from(hour).unwrap()) / 7.0;
+        table += &format!("plant:1,p,PT1H,2022-12-31T00:00:00Z,{start},{mwh:.6}\n");
+    }
+    table
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_on_a_full_disk() {
-    let Some(disk) = SmallDisk::new(4096) else {
+    let Some(disk) = SmallDisk::new(8192) else {
         eprintln!("skipped: only root can mount a small filesystem");
         return;
     };
@@ -354,6 +370,15 @@ async fn nothing_acknowledged_is_lost_on_a_full_disk() {
             provider: \"p\", resolution: PT1H, start: \"2024-05-01T00:00:00Z\", values: $values }] }) { position } }";
         let values = vec![f64::from(value) + 0.123_456; 2000];
         client.graphql(query, json!({ "values": values })).await
+    };
+    // Read from elsewhere: a year of hours.
+    let elsewhere = TempDir::new().unwrap();
+    let file = elsewhere.path().join("year.csv");
+    std::fs::write(&file, a_year()).unwrap();
+    let import = async || {
+        let (folder, file) = (folder.clone(), file.to_str().unwrap().to_owned());
+        let import = move || in_folder(&folder, &["import", &file]);
+        tokio::task::spawn_blocking(import).await.unwrap()
     };
     let (mut acknowledged, mut refused) = (0, 0);
     for round in 0..4 {
@@ -374,7 +399,12 @@ async fn nothing_acknowledged_is_lost_on_a_full_disk() {
                 refused += 1;
             }
         }
+        let (imported, text) = import().await;
+        assert!(!imported && text.contains("full"), "{text}");
         std::fs::remove_file(&ballast).unwrap();
+        let (imported, text) = import().await;
+        assert!(imported, "with room again: {text}");
+        acknowledged += 1;
         let value = round * 100 + 50;
         let answer = save(value).await;
         assert!(answer["errors"].is_null(), "with room again: {answer}");

@@ -13,6 +13,7 @@ use domain::forecast::{Forecasts, ForecastsSettings};
 use migration::testing::TestDatabase;
 use smartpulse::app::App;
 use smartpulse::config::ServeArgs;
+use subscriptions::Budget;
 use subscriptions::change_log::{self, ChangeLog, ChangeLogMetrics, ChangeLogSettings};
 use subscriptions::hub::{Hub, HubMetrics};
 use tokio::net::TcpListener;
@@ -149,7 +150,7 @@ pub(crate) async fn change_log_alone(
     let log = ChangeLog::new(
         db.clone(),
         Forecasts::new(&db, Arc::new(Clock::new(head)), settings),
-        Hub::new(head, queue, HubMetrics::default()),
+        Hub::new(head, queue, Budget::new(usize::MAX), HubMetrics::default()),
         log_settings,
         ChangeLogMetrics::default(),
     );

@@ -240,7 +240,7 @@ pub(super) async fn batch(
     after: u64,
 ) -> Result<(crate::change::Position, Option<Batch>), DbErr> {
     use crate::change::{PAGE, read_after};
-    let page = read_after(db, after).await?;
+    let page = read_after(db, after, PAGE).await?;
     let head = page.head;
     let is_whole = (page.changes.len() as u64) < PAGE;
     let mut all = page.changes;
@@ -257,7 +257,7 @@ pub(super) async fn batch(
             break;
         };
         let (number, xid, changed_at) = (last.position.number, *xid, last.changed_at);
-        let next = read_after(db, number).await?.changes;
+        let next = read_after(db, number, PAGE).await?.changes;
         let read = next.len() as u64;
         let belongs = |change: &Change, of: Option<u64>| match xid {
             Some(_) => of == xid,

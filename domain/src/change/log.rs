@@ -22,7 +22,7 @@ pub struct LogPage {
     pub head: Position,
     /// Changes after the position asked for, in order, with the writing
     /// transaction's number where the database has one. A full page has
-    /// [`PAGE`] of them.
+    /// as many as were asked for.
     pub changes: Vec<(Change, Option<u64>)>,
 }
 
@@ -36,9 +36,13 @@ pub async fn read_head(db: &impl ConnectionTrait) -> Result<Position, DbErr> {
     position(newest.epoch, newest.head)
 }
 
-/// Reads the changes after `number`, up to a page of them, together with the
+/// Reads the changes after `number`, up to `most` of them, together with the
 /// epoch and head, in one statement: nothing can come between.
-pub async fn read_after(db: &impl ConnectionTrait, number: u64) -> Result<LogPage, DbErr> {
+pub async fn read_after(
+    db: &impl ConnectionTrait,
+    number: u64,
+    most: u64,
+) -> Result<LogPage, DbErr> {
     let backend = db.get_database_backend();
     let (xid, parameter) = match backend {
         DbBackend::Postgres => ("c.xid::text::bigint", "$1"),
@@ -53,7 +57,7 @@ pub async fn read_after(db: &impl ConnectionTrait, number: u64) -> Result<LogPag
                  c.notification_id, c.user_id, c.marked_at, c.changed_at \
                  FROM (SELECT epoch, head FROM tick ORDER BY id DESC LIMIT 1) t \
                  LEFT JOIN change c ON c.position > {parameter} \
-                 ORDER BY c.position LIMIT {PAGE}"
+                 ORDER BY c.position LIMIT {most}"
             ),
             [i64::try_from(number).unwrap_or(i64::MAX).into()],
         ))

@@ -34,14 +34,18 @@ async fn positions_are_contiguous_and_in_order(db: TestDb) {
     });
     assert_eq!(units, [Subject::Unit(plant(1)), Subject::Unit(plant(2))]);
     // Read on from anywhere.
-    let page = change::read_after(db.db.reader(), begin + 7).await.unwrap();
+    let page = change::read_after(db.db.reader(), begin + 7, change::PAGE)
+        .await
+        .unwrap();
     assert_eq!(page.head, head);
     let rest: Vec<_> = page.changes.into_iter().map(|(change, _)| change).collect();
     assert_eq!(rest, changes[7..]);
-    let page = change::read_after(db.db.reader(), head.number).await;
+    let page = change::read_after(db.db.reader(), head.number, change::PAGE).await;
     let page = page.unwrap();
     assert_eq!((page.head, page.changes.len()), (head, 0));
-    let page = change::read_after(db.db.reader(), u64::MAX).await.unwrap();
+    let page = change::read_after(db.db.reader(), u64::MAX, change::PAGE)
+        .await
+        .unwrap();
     assert_eq!((page.head, page.changes.len()), (head, 0));
 }
 
@@ -54,7 +58,9 @@ async fn a_receipt_names_its_changes(db: TestDb) {
         "SELECT 1"
     })
     .await;
-    let page = change::read_after(db.db.reader(), applied).await.unwrap();
+    let page = change::read_after(db.db.reader(), applied, change::PAGE)
+        .await
+        .unwrap();
     let (last, xid) = page.changes.last().unwrap();
     match saved.receipt {
         Receipt::Numbered(position) => assert_eq!(position, last.position),
@@ -76,7 +82,9 @@ async fn a_page_is_bounded(db: TestDb) {
     db.try_save(runs).await.unwrap();
     assert_eq!(db.tail().await.len(), 1500);
     let begin = change::read_head(db.db.reader()).await.unwrap().number - 1500;
-    let page = change::read_after(db.db.reader(), begin).await.unwrap();
+    let page = change::read_after(db.db.reader(), begin, change::PAGE)
+        .await
+        .unwrap();
     assert_eq!(page.changes.len() as u64, change::PAGE);
     assert_eq!(page.head.number, begin + 1500);
 }

@@ -131,7 +131,9 @@ impl TestDb {
         let mut all = Vec::new();
         loop {
             let applied = clock.applied().number;
-            let page = change::read_after(self.db.reader(), applied).await.unwrap();
+            let page = change::read_after(self.db.reader(), applied, change::PAGE)
+                .await
+                .unwrap();
             clock.observe(page.head.number);
             if page.changes.is_empty() {
                 assert_eq!(page.head.number, applied, "the log has a gap");

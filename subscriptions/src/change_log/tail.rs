@@ -123,7 +123,7 @@ impl Tail {
         let clock = shared.forecasts.clock();
         let applied = clock.applied();
         let confirmed = shared.heard.confirmed(applied);
-        let page = change::read_after(shared.db.control(), confirmed.number).await?;
+        let page = change::read_after(shared.db.control(), confirmed.number, PAGE).await?;
         shared.answered.tail(page.head);
         shared.metrics.head.set(saturating(page.head.number));
         if let Some(reason) = broken(confirmed, applied, &page) {

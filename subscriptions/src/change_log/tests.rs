@@ -14,6 +14,7 @@ use futures_util::FutureExt;
 use migration::testing::TestDatabase;
 
 use super::*;
+use crate::Budget;
 use crate::hub::{HubMetrics, Received, Topic};
 
 const NEVER: Duration = Duration::from_secs(3600);
@@ -55,7 +56,7 @@ impl Replica {
         let log = ChangeLog::new(
             db.clone(),
             Forecasts::new(&db, Arc::new(Clock::new(head)), caches),
-            Hub::new(head, 16, HubMetrics::default()),
+            Hub::new(head, 16, Budget::new(usize::MAX), HubMetrics::default()),
             settings,
             ChangeLogMetrics::default(),
         );
@@ -82,7 +83,9 @@ impl Replica {
             panic!("{receipt:?}");
         };
         let db = self.log.database().reader();
-        let page = change::read_after(db, position.number - 1).await.unwrap();
+        let page = change::read_after(db, position.number - 1, change::PAGE)
+            .await
+            .unwrap();
         page.changes.into_iter().next().unwrap()
     }
 

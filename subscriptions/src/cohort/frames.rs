@@ -16,8 +16,8 @@ use slab::Slab;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
-use super::budget::{Budget, Held};
-use super::{Frame, FrameKind};
+use super::{Frame, FrameKind, SharedFrame};
+use crate::Budget;
 
 /// When there is no room: so long the run waits for the next reader to take the
 /// oldest frame while most have not…
@@ -51,25 +51,22 @@ struct State<P> {
     /// Readers whose next frame is gone.
     loose: usize,
     whole: Whole<P>,
-    /// The memory of `whole`.
-    whole_held: Option<Held>,
     /// Why there will be no more, for everyone to take last.
-    failure: Option<Arc<Frame<P>>>,
+    failure: Option<Arc<SharedFrame<P>>>,
     ended: bool,
 }
 
 struct Waiting<P> {
-    frame: Arc<Frame<P>>,
+    frame: Arc<SharedFrame<P>>,
     /// Readers that have not taken it, but for loose ones.
     readers: usize,
-    _held: Held,
 }
 
 /// The whole state, as the frames so far have it.
 pub(super) enum Whole<P> {
     /// There is none yet, or never.
     None,
-    Frame(Arc<Frame<P>>),
+    Frame(Arc<SharedFrame<P>>),
     /// A difference has come since.
     Outdated,
 }
@@ -93,7 +90,7 @@ pub(super) struct Cursor {
 
 /// What a reader finds.
 pub(super) enum Taken<P> {
-    Frame(Arc<Frame<P>>),
+    Frame(Arc<SharedFrame<P>>),
     /// Its next frame is gone: it has come loose, until it rejoins.
     Missed,
     /// There will be no more.
@@ -113,7 +110,6 @@ impl<P> Frames<P> {
                 readers: Slab::new(),
                 loose: 0,
                 whole: Whole::None,
-                whole_held: None,
                 failure: None,
                 ended: false,
             }),
@@ -181,7 +177,8 @@ impl<P> Frames<P> {
         }
     }
 
-    pub(super) fn publish(&self, frame: Arc<Frame<P>>) {
+    pub(super) fn publish(&self, frame: Frame<P>) {
+        let frame = SharedFrame::new(frame, &self.budget);
         let wakers = {
             let mut state = self.state.lock();
             match frame.kind {
@@ -191,7 +188,7 @@ impl<P> Frames<P> {
                     self.retain(&mut state, &frame);
                 }
                 FrameKind::Snapshot => self.retain(&mut state, &frame),
-                FrameKind::Difference => state.forget_whole(),
+                FrameKind::Difference => state.whole = Whole::Outdated,
                 FrameKind::Event => {}
                 FrameKind::Failure => state.failure = Some(Arc::clone(&frame)),
             }
@@ -201,11 +198,7 @@ impl<P> Frames<P> {
             if frame.kind != FrameKind::Failure {
                 let readers = state.readers.len() - state.loose;
                 state.bytes += frame.bytes;
-                state.waiting.push_back(Waiting {
-                    _held: self.budget.hold(frame.bytes),
-                    frame,
-                    readers,
-                });
+                state.waiting.push_back(Waiting { frame, readers });
                 state.drop_taken();
             }
             state.take_wakers()
@@ -215,12 +208,12 @@ impl<P> Frames<P> {
 
     /// Keeps a whole state for members to come; where there is no memory for it, one
     /// is made for them when they come.
-    fn retain(&self, state: &mut State<P>, frame: &Arc<Frame<P>>) {
-        state.forget_whole();
-        if !self.budget.is_spent() {
-            state.whole_held = Some(self.budget.hold(frame.bytes));
-            state.whole = Whole::Frame(Arc::clone(frame));
-        }
+    fn retain(&self, state: &mut State<P>, frame: &Arc<SharedFrame<P>>) {
+        state.whole = if self.budget.is_spent() {
+            Whole::Outdated
+        } else {
+            Whole::Frame(Arc::clone(frame))
+        };
     }
 
     fn is_full(&self, state: &State<P>) -> bool {
@@ -288,11 +281,6 @@ impl<P> State<P> {
     fn most_are_behind(&self) -> bool {
         let behind = self.waiting.front().map_or(0, |first| first.readers);
         behind * 2 > self.readers.len() - self.loose
-    }
-
-    fn forget_whole(&mut self) {
-        self.whole = Whole::Outdated;
-        self.whole_held = None;
     }
 
     fn pop_first(&mut self) -> Option<Waiting<P>> {

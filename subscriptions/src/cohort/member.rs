@@ -12,7 +12,7 @@ use futures_util::stream::BoxStream;
 use tokio_stream::Stream;
 
 use super::frames::{Cursor, Taken, Whole};
-use super::{Cohort, Following, Frame, FrameKind, Inner, Run};
+use super::{Cohort, Following, Frame, FrameKind, Inner, Run, SharedFrame};
 
 /// The receiving end of a cohort. Dropping it is leaving.
 pub struct Member<K: Eq + Hash, P> {
@@ -25,14 +25,14 @@ pub struct Member<K: Eq + Hash, P> {
     /// It has no state that differences fit.
     stateless: bool,
     /// A whole state to begin with.
-    whole: Option<Arc<Frame<P>>>,
+    whole: Option<Arc<SharedFrame<P>>>,
     skipped: u64,
 }
 
 /// What a member gets.
 #[derive(Debug)]
 pub struct Delivery<P> {
-    pub frame: Arc<Frame<P>>,
+    pub frame: Arc<SharedFrame<P>>,
     /// Frames that it did not get because it was behind; those of a state only.
     pub skipped: u64,
 }
@@ -156,7 +156,7 @@ impl<K: Eq + Hash, P> Member<K, P> {
         }
     }
 
-    fn deliver(&mut self, frame: Arc<Frame<P>>) -> Poll<Option<Delivery<P>>> {
+    fn deliver(&mut self, frame: Arc<SharedFrame<P>>) -> Poll<Option<Delivery<P>>> {
         self.inner.metrics.delivered.inc();
         if frame.kind == FrameKind::Failure {
             self.stage = Stage::Over;
@@ -196,7 +196,10 @@ impl<K: Eq + Hash, P> Member<K, P> {
 
 /// The state that a member begins with; `None` where it comes as a frame, which
 /// is asked for if it has to be.
-fn state_to_begin_with<K, P>(cohort: &Cohort<K, P>, whole: Whole<P>) -> Option<Arc<Frame<P>>> {
+fn state_to_begin_with<K, P>(
+    cohort: &Cohort<K, P>,
+    whole: Whole<P>,
+) -> Option<Arc<SharedFrame<P>>> {
     match whole {
         Whole::None => None,
         Whole::Frame(frame) => Some(frame),
@@ -227,7 +230,9 @@ where
                     match ready!(missed.as_mut().poll_next(cx)) {
                         Some(frame) => {
                             this.last = frame.position.or(this.last);
-                            return this.deliver(Arc::new(frame));
+                            let budget = this.inner.hub.budget();
+                            let frame = SharedFrame::new(frame, budget);
+                            return this.deliver(frame);
                         }
                         None => {
                             if this.last.is_none_or(|last| last.number < until.number) {

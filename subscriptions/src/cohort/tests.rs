@@ -43,9 +43,10 @@ impl World {
     }
 
     fn within(capacity: usize, most_bytes: usize) -> Self {
-        let hub = Hub::new(at(0), 16, HubMetrics::default());
+        let budget = Budget::new(most_bytes);
+        let hub = Hub::new(at(0), 16, budget, HubMetrics::default());
         Self {
-            cohorts: Cohorts::new(hub.clone(), capacity, most_bytes, CohortMetrics::default()),
+            cohorts: Cohorts::new(hub.clone(), capacity, CohortMetrics::default()),
             hub,
             log: Arc::default(),
             feeds: Arc::default(),
@@ -55,7 +56,7 @@ impl World {
     }
 
     fn held(&self) -> i64 {
-        self.cohorts.metrics().held_bytes.get()
+        self.hub.budget().held().get()
     }
 
     fn join(&self, key: &'static str, after: Option<u64>, what: Following) -> TestMember {
@@ -483,6 +484,14 @@ async fn frames_of_all_cohorts_have_one_budget() {
     for member in &mut members {
         assert_eq!(numbers(member), [1, 2, 3]);
     }
+    assert_eq!(world.held(), 0);
+    // What a member has taken is held until it is written.
+    let number = world.commit();
+    world.feed(KEYS[0], large(event(number)));
+    settle().await;
+    let taken = ready(&mut members[0]).unwrap();
+    assert_eq!(world.held(), 1 << 20);
+    drop(taken);
     assert_eq!(world.held(), 0);
     drop(members);
 }

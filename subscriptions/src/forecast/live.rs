@@ -78,6 +78,8 @@ pub fn live(
 ) -> impl Stream<Item = Result<CurveUpdate, StreamError>> + Send + 'static {
     let mut watch = Watch::new(log.clone(), series, range);
     async_stream::try_stream! {
+        let budget = watch.log.hub().budget();
+        let _claim = budget.claim(told_bytes(range)).ok_or(StreamError::TooManyCurves)?;
         let mut told = watch.read_first().await?;
         yield CurveUpdate {
             position: told.position(),
@@ -146,6 +148,14 @@ pub fn live(
             }
         }
     }
+}
+
+/// Memory of the state that was told last, about.
+fn told_bytes(range: DeliveryRange) -> usize {
+    const OF_A_PERIOD: usize = 10;
+    const OF_A_DAY: usize = 256;
+    let of_a_day = range.resolution().periods_per_day() * OF_A_PERIOD + OF_A_DAY;
+    range.days().count() * of_a_day
 }
 
 /// Whether another attempt may succeed.

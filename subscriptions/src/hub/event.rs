@@ -9,6 +9,9 @@ use domain::notification::{self, NotificationChange, Written};
 use sea_orm::DbErr;
 use tokio::sync::Semaphore;
 
+/// Bytes of an event, about, without what it wrote.
+pub(crate) const OF_AN_EVENT: usize = 512;
+
 /// A change on its way to subscribers, who share what it wrote.
 #[derive(Debug)]
 pub struct Event {
@@ -55,7 +58,6 @@ impl Event {
 
     /// Memory of what the change wrote, about: it can be told before it is read.
     pub(crate) fn written_bytes(&self) -> usize {
-        const OF_AN_EVENT: usize = 512;
         const OF_A_VALUE: usize = 16;
         let values = self.writing().map_or(0, |change| {
             let seconds = (change.to - change.from).whole_seconds();

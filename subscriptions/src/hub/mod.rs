@@ -12,6 +12,7 @@ mod event;
 mod recent;
 
 pub use event::Event;
+pub(crate) use event::OF_AN_EVENT;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -24,6 +25,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::mpsc;
 
+use crate::Budget;
 use recent::Recent;
 
 /// What a subscriber can ask for.
@@ -59,6 +61,7 @@ pub struct Hub {
 
 struct Inner {
     capacity: usize,
+    budget: Budget,
     metrics: HubMetrics,
     state: Mutex<State>,
 }
@@ -108,12 +111,13 @@ pub enum Received {
 }
 
 impl Hub {
-    /// A hub that has published everything up to `applied`; each subscriber's
-    /// queue holds `capacity` events.
-    pub fn new(applied: Position, capacity: usize, metrics: HubMetrics) -> Self {
+    /// A hub that has published everything up to `applied`. Each subscriber's queue
+    /// holds `capacity` events; `budget` is for what else is kept for subscribers.
+    pub fn new(applied: Position, capacity: usize, budget: Budget, metrics: HubMetrics) -> Self {
         Self {
             inner: Arc::new(Inner {
                 capacity,
+                budget,
                 metrics,
                 state: Mutex::new(State {
                     published: applied,
@@ -127,6 +131,11 @@ impl Hub {
 
     pub fn metrics(&self) -> &HubMetrics {
         &self.inner.metrics
+    }
+
+    /// For what is kept for subscribers.
+    pub fn budget(&self) -> &Budget {
+        &self.inner.budget
     }
 
     /// Everything up to here has been published.
@@ -348,7 +357,7 @@ mod tests {
 
     #[test]
     fn a_gap_sends_every_subscriber_to_the_log() {
-        let hub = Hub::new(at(4), 8, HubMetrics::default());
+        let hub = Hub::new(at(4), 8, Budget::new(usize::MAX), HubMetrics::default());
         let mut subscriber = hub.join(vec![Topic::Forecasts]);
         hub.publish(event(5));
         hub.publish(event(7));
