@@ -2,16 +2,18 @@
 
 use prometheus_client::metrics::gauge::Gauge;
 
-/// The limit, and what is held of it: results and states for members of cohorts,
-/// curves that are followed, changes that are read from the log.
+/// A limit in bytes, half of it for curves that are followed, half for what is kept
+/// on the way to subscribers: results and states for members of cohorts, changes that
+/// are read from the log.
 ///
-/// What must be kept is kept beyond the limit too, but less of it: see
-/// [`is_spent`](Self::is_spent).
+/// A curve beyond its half is refused. Of the rest, what must be kept is kept beyond
+/// the limit too, but less of it: see [`is_spent`](Self::is_spent).
 #[derive(Debug, Clone)]
 pub struct Budget {
-    most: i64,
+    half: i64,
+    /// Both halves.
     held: Gauge,
-    /// The part of it that nobody can be asked to do without.
+    /// Of curves alone.
     claimed: Gauge,
 }
 
@@ -22,10 +24,17 @@ pub(crate) struct Held {
     all: Gauge,
 }
 
+/// The bytes of a curve that is followed, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    _claimed: Held,
+    _held: Held,
+}
+
 impl Budget {
     pub fn new(most_bytes: usize) -> Self {
         Self {
-            most: signed(most_bytes),
+            half: signed(most_bytes / 2),
             held: Gauge::default(),
             claimed: Gauge::default(),
         }
@@ -36,33 +45,25 @@ impl Budget {
         &self.held
     }
 
-    /// Holds bytes, whether there is room for them or not.
+    /// Holds bytes of what is on the way, whether there is room for them or not.
     pub(crate) fn hold(&self, bytes: usize) -> Held {
         Held::new(&self.held, bytes)
     }
 
-    /// Holds bytes for as long as a subscription lives, if all such bytes together
-    /// do not go beyond the limit. What else is held makes room for them.
+    /// Holds the bytes of a curve, if there is room for them.
     pub(crate) fn claim(&self, bytes: usize) -> Option<Claim> {
         // Counted first: of those who ask at once, not all get the last room.
         let claimed = Held::new(&self.claimed, bytes);
-        (self.claimed.get() <= self.most).then(|| Claim {
+        (self.claimed.get() <= self.half).then(|| Claim {
             _claimed: claimed,
             _held: self.hold(bytes),
         })
     }
 
-    /// Whether everyone has to keep less than they would like to.
+    /// Whether less has to be kept of what is on the way.
     pub(crate) fn is_spent(&self) -> bool {
-        self.held.get() > self.most
+        self.half == 0 || self.held.get() - self.claimed.get() > self.half
     }
-}
-
-/// Bytes that a subscription holds until this is dropped.
-#[derive(Debug)]
-pub(crate) struct Claim {
-    _claimed: Held,
-    _held: Held,
 }
 
 impl Held {

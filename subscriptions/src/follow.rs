@@ -166,7 +166,8 @@ fn past(
         }
         let mut last = after;
         let mut remembered = Vec::new();
-        while last.number < until.number {
+        let budget = log.hub().budget();
+        while last.number < until.number && (remembered.is_empty() || !budget.is_spent()) {
             let Some(events) = log.hub().recent_after(last) else {
                 break;
             };
@@ -180,10 +181,15 @@ fn past(
         if let Some(user_id) = for_user {
             forget_taken_back(&mut remembered, user_id);
         }
-        for batch in remembered.chunks(BATCH) {
-            read_shared(&log, batch).await?;
+        // The hub forgets them, and then this stream alone has them.
+        let mut bytes: usize = remembered.iter().map(|event| event.bytes()).sum();
+        while !remembered.is_empty() {
+            let _held = budget.hold(bytes);
+            let batch: Vec<_> = remembered.drain(..BATCH.min(remembered.len())).collect();
+            read_shared(&log, &batch).await?;
             for event in batch {
-                yield Arc::clone(event);
+                bytes -= event.bytes();
+                yield event;
             }
         }
         drop(remembered);
@@ -282,25 +288,27 @@ async fn read_pages(
 ) {
     let budget = log.hub().budget();
     while last.number < until.number {
-        let (most, part_bytes) = if budget.is_spent() {
-            (SCARCE_PAGE, SCARCE_PART_BYTES)
-        } else {
-            (PAGE, PART_BYTES)
-        };
         let mut events = Vec::new();
         // Whoever comes back after long may wait a little: writers may not.
         let Ok(turn) = log.readers().acquire().await else {
             return;
         };
+        // Asked at the last moment: many may have waited for a turn.
+        let most = if budget.is_spent() { SCARCE_PAGE } else { PAGE };
         let outcome = read_page(&log, &admits, for_user, &mut last, until, &mut events, most).await;
         drop(turn);
-        let _held = budget.hold(events.len() * OF_AN_EVENT);
         // What came before a failure, or before all was void, comes all the same.
         let mut rest = events.into_iter().peekable();
         while rest.peek().is_some() {
+            let _held = budget.hold(rest.len() * OF_AN_EVENT);
             // Before it is read: what waits for room would take memory, too.
             let Ok(room) = parts.reserve().await else {
                 return;
+            };
+            let part_bytes = if budget.is_spent() {
+                SCARCE_PART_BYTES
+            } else {
+                PART_BYTES
             };
             let (events, bytes) = next_part(&mut rest, part_bytes);
             let part = Part {
@@ -335,10 +343,9 @@ fn next_part(
 ) -> (Vec<Arc<Event>>, usize) {
     let mut part = Vec::new();
     let mut bytes = 0;
-    while let Some(event) =
-        events.next_if(|event| part.is_empty() || bytes + event.written_bytes() <= most)
+    while let Some(event) = events.next_if(|event| part.is_empty() || bytes + event.bytes() <= most)
     {
-        bytes += event.written_bytes();
+        bytes += event.bytes();
         part.push(event);
     }
     (part, bytes)

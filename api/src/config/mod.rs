@@ -254,7 +254,7 @@ pub struct LiveArgs {
     #[arg(long, env = "SMARTPULSE_LIVE_FRAMES", default_value_t = 256)]
     pub live_frames: usize,
 
-    /// Memory for what is kept for all subscribers, in MiB
+    /// Memory for what is kept for all subscribers, in MiB: half for curves that are followed, half for results and catching up
     #[arg(long, env = "SMARTPULSE_LIVE_MEMORY_MIB", default_value_t = 512)]
     pub live_memory_mib: usize,
 

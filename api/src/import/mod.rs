@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use domain::Patch;
 use domain::change;
-use domain::database::{Database, Transaction};
+use domain::database::{Database, Transaction, again};
 use domain::forecast::{self, ForecastError, NewRun, SaveRequest, Written};
 use domain::provider::{self, ProviderUpsert};
 use domain::unit::{self, UnitUpsert};
@@ -134,15 +134,20 @@ pub(crate) async fn run(
         runs,
         idempotency_key: None,
     };
-    let txn = db.begin().await.map_err(ForecastError::from)?;
-    let written = match write(&txn, mapping.as_ref(), args.create, &request, now).await {
-        Ok(written) => written,
-        Err(error) => {
-            txn.rollback().await;
-            return Err(error);
+    let written = again(|| async {
+        let txn = db.begin().await.map_err(ForecastError::from)?;
+        match write(&txn, mapping.as_ref(), args.create, &request, now).await {
+            Ok(written) => {
+                change::commit(txn).await.map_err(ForecastError::from)?;
+                Ok(written)
+            }
+            Err(error) => {
+                txn.rollback().await;
+                Err(error)
+            }
         }
-    };
-    change::commit(txn).await.map_err(ForecastError::from)?;
+    });
+    let written = written.await?;
     Ok(Summary {
         runs: written.run_ids.len(),
         values: written.values,

@@ -924,7 +924,7 @@ async fn leaving_leaves_nothing_behind(kind: Kind) {
 #[tokio::test]
 async fn curves_that_are_followed_have_a_limit_together() {
     let database = Kind::Sqlite.database().await;
-    let server = TestServer::start_with(database.url(), &["--live-memory-mib=1"]).await;
+    let server = TestServer::start_with(database.url(), &["--live-memory-mib=2"]).await;
     let client = &server.client;
     client.prepare(1).await;
     let query = "subscription($to: DateTime!) { forecastLive(unit: \"plant:1\", provider: \"p\", \

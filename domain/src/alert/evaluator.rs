@@ -15,7 +15,7 @@ use super::store::{self, Cursor, Stored};
 use super::team::{Root, Team, read_capacities, teams};
 use super::versions::Judged;
 use crate::change::{self, Change, ForecastChange, Operation, Position, Receipt, Subject};
-use crate::database::{Database, Transaction, sql};
+use crate::database::{Database, Transaction, again, sql};
 use crate::notification::{self, NotificationError};
 
 /// How often what goes by the clock is looked at.
@@ -124,22 +124,24 @@ impl Evaluator {
             }
             Look::Elsewhere => Ok(Stepped::nothing(false)),
             Look::Write(work) => {
-                let txn = self.db.begin().await?;
-                match write(&txn, &work, now).await {
-                    Ok(Some(mut stepped)) => {
-                        stepped.receipt = change::commit(txn).await?;
-                        self.passed = Some(work.to);
-                        Ok(stepped)
+                let written = again(|| async {
+                    let txn = self.db.begin().await?;
+                    match write(&txn, &work, now).await {
+                        Ok(Some(mut stepped)) => {
+                            stepped.receipt = change::commit(txn).await?;
+                            Ok(Some(stepped))
+                        }
+                        superseded => {
+                            txn.rollback().await;
+                            superseded
+                        }
                     }
-                    Ok(None) => {
-                        txn.rollback().await;
-                        Ok(Stepped::nothing(true))
-                    }
-                    Err(error) => {
-                        txn.rollback().await;
-                        Err(error.into())
-                    }
-                }
+                });
+                let Some(stepped) = written.await? else {
+                    return Ok(Stepped::nothing(true));
+                };
+                self.passed = Some(work.to);
+                Ok(stepped)
             }
         }
     }

@@ -339,20 +339,23 @@ pub async fn create(
 pub async fn update<E: From<AlertError>>(
     db: &Database,
     id: i64,
-    revise: impl FnOnce(&Rule) -> Result<Definition, E> + Send,
+    revise: impl Fn(&Rule) -> Result<Definition, E> + Sync,
     now: OffsetDateTime,
 ) -> Result<Rule, E> {
-    let txn = db.begin().await.map_err(AlertError::from)?;
-    match rewrite(&txn, id, revise, now).await {
-        Ok(rule) => {
-            txn.commit().await.map_err(AlertError::from)?;
-            Ok(rule)
+    again(|| async {
+        let txn = db.begin().await?;
+        match rewrite(&txn, id, &revise, now).await {
+            Ok(Ok(rule)) => {
+                txn.commit().await?;
+                Ok(Ok(rule))
+            }
+            refused => {
+                txn.rollback().await;
+                refused
+            }
         }
-        Err(error) => {
-            txn.rollback().await;
-            Err(error)
-        }
-    }
+    })
+    .await?
 }
 
 /// Keeps a rule from telling anybody until then, or lets it tell again.
@@ -450,19 +453,21 @@ async fn insert(
     written(txn, &row).await
 }
 
-async fn rewrite<E: From<AlertError>>(
+async fn rewrite<E>(
     txn: &Transaction,
     id: i64,
-    revise: impl FnOnce(&Rule) -> Result<Definition, E> + Send,
+    revise: &(impl Fn(&Rule) -> Result<Definition, E> + Sync),
     now: OffsetDateTime,
-) -> Result<Rule, E> {
+) -> Result<Result<Rule, E>, AlertError> {
     // It locks the cursor: whoever else writes a rule waits, and reads it after.
-    supersede(txn).await.map_err(AlertError::from)?;
-    let old = rule(txn, id).await.map_err(AlertError::from)?;
-    let old = old.ok_or_else(|| unknown_rule(id))?;
-    let definition = revise(&old)?;
+    supersede(txn).await?;
+    let old = rule(txn, id).await?.ok_or_else(|| unknown_rule(id))?;
+    let definition = match revise(&old) {
+        Ok(definition) => definition,
+        Err(error) => return Ok(Err(error)),
+    };
     definition.check()?;
-    Ok(overwrite(txn, &old, &definition, now).await?)
+    Ok(Ok(overwrite(txn, &old, &definition, now).await?))
 }
 
 async fn overwrite(

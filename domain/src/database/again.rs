@@ -16,7 +16,7 @@ const MOST_TIMES: usize = 6;
 
 /// Runs a whole transaction, and again after a deadlock or serialization failure,
 /// which the database has undone. `work` begins the transaction itself.
-pub(crate) async fn again<T, E, F>(work: impl FnMut() -> F) -> Result<T, E>
+pub async fn again<T, E, F>(work: impl FnMut() -> F) -> Result<T, E>
 where
     E: Error + 'static,
     F: Future<Output = Result<T, E>>,

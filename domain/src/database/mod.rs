@@ -4,7 +4,7 @@ mod again;
 mod fault;
 mod pool;
 
-pub(crate) use again::again;
+pub use again::again;
 pub use fault::Fault;
 pub use pool::{Pool, Transaction};
 

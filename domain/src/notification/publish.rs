@@ -6,7 +6,7 @@ use time::{Duration, OffsetDateTime};
 
 use super::preference::wants;
 use crate::change::{self, Receipt};
-use crate::database::{Database, Transaction, instant, sql};
+use crate::database::{Database, Transaction, again, instant, sql};
 use crate::json;
 
 /// Publishes a notification, by what its recipients prefer at this moment. A few
@@ -150,11 +150,14 @@ async fn queue_deliveries(
 /// is none. Replicas that do it at once take different ones. One a transaction:
 /// two would take the locks of their users in two orders.
 pub async fn publish_due(db: &Database, now: OffsetDateTime) -> Result<Option<Receipt>, DbErr> {
-    let Some((txn, id)) = due(db, Due::Scheduled, now).await? else {
-        return Ok(None);
-    };
-    publish(&txn, id, now).await?;
-    Ok(Some(change::commit(txn).await?))
+    again(|| async {
+        let Some((txn, id)) = due(db, Due::Scheduled, now).await? else {
+            return Ok(None);
+        };
+        publish(&txn, id, now).await?;
+        Ok(Some(change::commit(txn).await?))
+    })
+    .await
 }
 
 /// What a notification's time has come for.

@@ -43,11 +43,14 @@ pub async fn revoke(
 /// Withdraws one that has expired. Returns what to wait for; nothing if there is
 /// none. One a transaction, as they are published.
 pub async fn expire_due(db: &Database, now: OffsetDateTime) -> Result<Option<Receipt>, DbErr> {
-    let Some((txn, id)) = due(db, Due::Expired, now).await? else {
-        return Ok(None);
-    };
-    withdraw(&txn, id, "EXPIRED", now).await?;
-    Ok(Some(change::commit(txn).await?))
+    again(|| async {
+        let Some((txn, id)) = due(db, Due::Expired, now).await? else {
+            return Ok(None);
+        };
+        withdraw(&txn, id, "EXPIRED", now).await?;
+        Ok(Some(change::commit(txn).await?))
+    })
+    .await
 }
 
 /// One that is withdrawn already stays as it is.

@@ -1,5 +1,7 @@
 //! Alert rules fire once, whoever evaluates them and whatever breaks off.
 
+use std::sync::Mutex;
+
 use domain::alert::{
     self, AlertError, Condition, Definition, Direction, DryRun, Evaluator, Late, Measure,
     PercentOf, Quantity, Requires, Revision, Rule, Side, Threshold,
@@ -477,17 +479,18 @@ async fn what_breaks_off_is_done_again_and_nothing_twice(db: TestDb) {
 
 /// Gives a rule another definition, whatever it has.
 async fn update(db: &TestDb, id: i64, definition: Definition) -> Rule {
-    let revised = |_: &Rule| Ok::<_, AlertError>(definition);
+    let revised = |_: &Rule| Ok::<_, AlertError>(definition.clone());
     alert::update(&db.db, id, revised, NOW).await.unwrap()
 }
 
 async fn a_mute_and_a_change_at_once_are_both_kept(db: TestDb) {
     let watch = rule(&db, about(plant(1), below(10.0, 0.0))).await;
     let (id, until) = (watch.id, NOW + HOUR);
-    let mut mutes = JoinSet::new();
+    let mutes = Mutex::new(JoinSet::new());
     let change = |rule: &Rule| {
         // The change has read the rule and is going to write all of it.
         let database = db.db.clone();
+        let mut mutes = mutes.lock().unwrap();
         mutes.spawn(async move { alert::mute(&database, id, Some(until), NOW).await });
         Ok::<_, AlertError>(Definition {
             name: "Changed".into(),
@@ -495,6 +498,7 @@ async fn a_mute_and_a_change_at_once_are_both_kept(db: TestDb) {
         })
     };
     alert::update(&db.db, id, change, NOW).await.unwrap();
+    let mut mutes = mutes.into_inner().unwrap();
     let both = mutes.join_next().await.unwrap().unwrap().unwrap();
     assert_eq!(both.definition.name, "Changed");
     assert_eq!(both.definition.muted_until, Some(until));

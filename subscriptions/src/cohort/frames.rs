@@ -245,12 +245,12 @@ impl<P> Frames<P> {
             waiting.readers -= 1;
             let frame = Arc::clone(&waiting.frame);
             cursor.next += 1;
-            let full = self.is_full(&state);
             if place == 0 {
                 state.drop_taken();
             }
             drop(state);
-            if full && place == 0 {
+            // Whether it was full before says nothing: what others keep counts, too.
+            if place == 0 {
                 self.taken.notify_one();
             }
             return Poll::Ready(Taken::Frame(frame));

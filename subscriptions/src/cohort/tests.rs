@@ -466,7 +466,7 @@ fn large(frame: Frame<u64>) -> Frame<u64> {
 #[tokio::test(start_paused = true)]
 async fn frames_of_all_cohorts_have_one_budget() {
     const KEYS: [&str; 4] = ["a", "b", "c", "d"];
-    let world = World::within(256, 5 << 20);
+    let world = World::within(256, 10 << 20);
     let mut members: Vec<TestMember> = KEYS
         .iter()
         .map(|key| world.join(key, None, Following::Events))
@@ -498,7 +498,7 @@ async fn frames_of_all_cohorts_have_one_budget() {
 
 #[tokio::test(start_paused = true)]
 async fn a_state_that_is_not_kept_is_made_again_for_who_joins() {
-    let world = World::within(256, 2 << 20);
+    let world = World::within(256, 4 << 20);
     let mut kept = Vec::new();
     for key in ["a", "b", "c"] {
         let mut member = world.join(key, None, Following::State);

@@ -56,9 +56,14 @@ impl Event {
         self.notified.get()
     }
 
-    /// Memory of what the change wrote, about: it can be told before it is read.
-    pub(crate) fn written_bytes(&self) -> usize {
+    /// Memory of the event and what it wrote, about: it can be told before that is
+    /// read.
+    pub(crate) fn bytes(&self) -> usize {
         const OF_A_VALUE: usize = 16;
+        const OF_A_NOTIFICATION: usize = 8 << 10;
+        if let Subject::Notification(_) = self.change.subject {
+            return OF_AN_EVENT + OF_A_NOTIFICATION;
+        }
         let values = self.writing().map_or(0, |change| {
             let seconds = (change.to - change.from).whole_seconds();
             usize::try_from(seconds / change.series.resolution.seconds()).unwrap_or(0)

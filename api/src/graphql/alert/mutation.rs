@@ -49,7 +49,7 @@ impl AlertMutation {
     ) -> async_graphql::Result<AlertRulePayload> {
         let id = own_rule(ctx, &input.id, "input.id").await?.id;
         let revise = |rule: &Rule| -> Result<_, ApiError> {
-            let definition = input.over(rule.definition.clone())?;
+            let definition = input.clone().over(rule.definition.clone())?;
             demand_reach(ctx, &rule.owner, &definition)?;
             require_channels(ctx, &definition)?;
             Ok(definition)

@@ -295,7 +295,7 @@ impl AlertRule {
 }
 
 /// A new run moves the forecast. Give `minMwh`, `minPercent` or both.
-#[derive(InputObject)]
+#[derive(Clone, InputObject)]
 pub(crate) struct RevisionConditionInput {
     /// The delivery periods that begin within so many hours, 1 to 168.
     hours: u32,
@@ -323,7 +323,7 @@ pub(crate) struct RevisionConditionInput {
 }
 
 /// The forecast crosses a limit.
-#[derive(InputObject)]
+#[derive(Clone, InputObject)]
 pub(crate) struct ThresholdConditionInput {
     /// The delivery periods that begin within so many hours, 1 to 168.
     hours: u32,
@@ -341,7 +341,7 @@ pub(crate) struct ThresholdConditionInput {
 }
 
 /// No new run has come for so long, or the forecast has gaps.
-#[derive(InputObject)]
+#[derive(Clone, InputObject)]
 pub(crate) struct LateConditionInput {
     /// A run is expected each so many minutes, 1 to 10,080.
     after_minutes: u32,
@@ -351,7 +351,7 @@ pub(crate) struct LateConditionInput {
 }
 
 /// On what a rule fires.
-#[derive(OneofObject)]
+#[derive(Clone, OneofObject)]
 pub(crate) enum AlertConditionInput {
     /// A new run moves the forecast.
     Revision(RevisionConditionInput),
@@ -449,7 +449,7 @@ impl CreateAlertRuleInput {
 }
 
 /// What to change of an alert rule; what is absent is left as it is.
-#[derive(InputObject)]
+#[derive(Clone, InputObject)]
 pub(crate) struct UpdateAlertRuleInput {
     /// Its global id.
     pub(crate) id: ID,

@@ -175,7 +175,7 @@ impl From<NotificationFilter> for InboxFilter {
 }
 
 /// Whom a notification is for: everybody who is in any of these, once.
-#[derive(InputObject, Default)]
+#[derive(Clone, Default, InputObject)]
 pub(crate) struct NotificationTarget {
     /// Keys of users; each must exist.
     #[graphql(default)]
