@@ -15,6 +15,7 @@ use crate::report::{line, quantile, section};
 
 const HEAVY: usize = 20;
 const LIGHT: usize = 2_000;
+const ROUNDS: usize = 3;
 /// Five years of quarter-hours, below the limit of 200,000 periods.
 const YEARS: std::ops::Range<i32> = 2021..2026;
 /// Times the p99 at rest.
@@ -49,9 +50,8 @@ async fn light(address: SocketAddr) -> Vec<Duration> {
     tokio::task::spawn_blocking(ask).await.expect("requests")
 }
 
-pub(crate) async fn run() {
-    section("a light request beside 20 heavy ones: how long it takes");
-    let database = TestDatabase::sqlite().await;
+/// A server with five years of quarter-hours.
+async fn filled(database: &TestDatabase) -> Server {
     let server = Server::smartpulse(database.url());
     let (client, address) = (reqwest::Client::new(), server.address);
     prepare(&client, address, 1).await;
@@ -63,14 +63,14 @@ pub(crate) async fn run() {
         let saved = post(&client, address, body.to_string()).await;
         assert!(saved["errors"].is_null(), "{saved}");
     }
-    let wide = json!({ "query": WIDE }).to_string();
-    let began = Instant::now();
-    let bytes = send(&client, address, &wide).await;
-    let alone = began.elapsed();
+    server
+}
 
-    // The first time warms.
-    light(address).await;
-    let at_rest = quantile(&mut light(address).await, 0.99);
+/// How long light requests to one server take while heavy ones go to another or
+/// the same, and heavy answers a second.
+async fn beside(light_to: SocketAddr, heavy_to: SocketAddr) -> (Vec<Duration>, f64) {
+    let client = reqwest::Client::new();
+    let wide = json!({ "query": WIDE }).to_string();
     let (stop, answers) = (
         Arc::new(AtomicBool::new(false)),
         Arc::new(AtomicUsize::new(0)),
@@ -81,35 +81,61 @@ pub(crate) async fn run() {
         let (stop, answers) = (Arc::clone(&stop), Arc::clone(&answers));
         heavy.spawn(async move {
             while !stop.load(Ordering::Relaxed) {
-                send(&client, address, &wide).await;
+                send(&client, heavy_to, &wide).await;
                 answers.fetch_add(1, Ordering::Relaxed);
             }
         });
     }
     let began = Instant::now();
-    let mut beside = light(address).await;
+    let took = light(light_to).await;
     let elapsed = began.elapsed();
     stop.store(true, Ordering::Relaxed);
     let answered = answers.load(Ordering::Relaxed);
     heavy.join_all().await;
-    let (p50, p99) = (quantile(&mut beside, 0.5), quantile(&mut beside, 0.99));
-    line(
-        &format!(
-            "heavy: {:.1} MB each, {alone:.1?} alone",
-            bytes as f64 / 1e6
+    (took, answered as f64 / elapsed.as_secs_f64())
+}
+
+pub(crate) async fn run() {
+    section("a light request beside 20 heavy ones: how long it takes");
+    let (database, another) = (TestDatabase::sqlite().await, TestDatabase::sqlite().await);
+    let (server, other) = (filled(&database).await, filled(&another).await);
+    let address = server.address;
+    // The first time warms.
+    light(address).await;
+    beside(other.address, address).await;
+    beside(address, other.address).await;
+    let (mut at_rest, mut elsewhere, mut here) = (Vec::new(), Vec::new(), Vec::new());
+    let mut heavy_rates = Vec::new();
+    for _ in 0..ROUNDS {
+        at_rest.extend(light(address).await);
+        elsewhere.extend(beside(address, other.address).await.0);
+        let (took, rate) = beside(address, address).await;
+        here.extend(took);
+        heavy_rates.push(rate);
+    }
+    let rate = heavy_rates.iter().sum::<f64>() / heavy_rates.len() as f64;
+    line("heavy ones", &format!("{rate:.1}/s of 20 at a time"));
+    let [at_rest, elsewhere, here] = [&mut at_rest, &mut elsewhere, &mut here]
+        .map(|took| (quantile(took, 0.5), quantile(took, 0.99)));
+    for (name, (p50, p99), limit) in [
+        ("light, at rest", at_rest, String::new()),
+        (
+            "light, heavy ones at another server of the machine",
+            elsewhere,
+            String::new(),
         ),
-        &format!(
-            "{:.1}/s of 20 at a time",
-            answered as f64 / elapsed.as_secs_f64()
+        (
+            "light, heavy ones at the same server",
+            here,
+            format!(" (limit {LIMIT})"),
         ),
-    );
-    line(
-        "light, p99",
-        &format!(
-            "{at_rest:.2?} at rest, {p99:.2?} beside (p50 {p50:.2?}): ratio {:.1} (limit {LIMIT})",
-            p99.as_secs_f64() / at_rest.as_secs_f64()
-        ),
-    );
+    ] {
+        let ratio = p99.as_secs_f64() / at_rest.1.as_secs_f64();
+        line(
+            name,
+            &format!("p50 {p50:.2?}, p99 {p99:.2?}: {ratio:.1} times at rest{limit}"),
+        );
+    }
 }
 
 /// Sends a request and takes the answer; its length.
