@@ -16,7 +16,6 @@ use tokio::time::sleep;
 use tokio_stream::{Stream, StreamExt};
 
 use crate::StreamError;
-use crate::budget::Held;
 use crate::change_log::ChangeLog;
 use crate::hub::{Event, OF_AN_EVENT, Received, Subscriber, Topic};
 
@@ -181,14 +180,11 @@ fn past(
         if let Some(user_id) = for_user {
             forget_taken_back(&mut remembered, user_id);
         }
-        // The hub forgets them, and then this stream alone has them.
-        let mut bytes: usize = remembered.iter().map(|event| event.bytes()).sum();
+        // Let go one by one: the hub forgets them, and then this stream alone has them.
         while !remembered.is_empty() {
-            let _held = budget.hold(bytes);
             let batch: Vec<_> = remembered.drain(..BATCH.min(remembered.len())).collect();
             read_shared(&log, &batch).await?;
             for event in batch {
-                bytes -= event.bytes();
                 yield event;
             }
         }
@@ -200,8 +196,8 @@ fn past(
             let mut task = JoinSet::new();
             task.spawn(reader);
             while let Some(part) = read.recv().await {
-                for event in &part?.events {
-                    yield Arc::clone(event);
+                for event in part? {
+                    yield event;
                 }
             }
             if let Some(Err(_)) = task.join_next().await {
@@ -256,7 +252,7 @@ async fn read_shared(log: &ChangeLog, events: &[Arc<Event>]) -> Result<(), Strea
 async fn read_written(log: &ChangeLog, events: &[Arc<Event>]) -> Result<(), DbErr> {
     let mut wait = FIRST_WAIT;
     loop {
-        match Event::read_written(events, log.database()).await {
+        match Event::read_written(events, log.database(), log.hub().budget()).await {
             Err(error) if wait <= LONGEST_WAIT => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
@@ -270,12 +266,6 @@ async fn read_written(log: &ChangeLog, events: &[Arc<Event>]) -> Result<(), DbEr
     }
 }
 
-/// Changes of a page with what they wrote.
-struct Part {
-    events: Vec<Arc<Event>>,
-    _held: Held,
-}
-
 /// Reads the log between two positions page by page, and what a page's changes
 /// wrote part by part.
 async fn read_pages(
@@ -284,7 +274,7 @@ async fn read_pages(
     for_user: Option<i64>,
     mut last: Position,
     until: Position,
-    parts: mpsc::Sender<Result<Part, StreamError>>,
+    parts: mpsc::Sender<Result<Vec<Arc<Event>>, StreamError>>,
 ) {
     let budget = log.hub().budget();
     while last.number < until.number {
@@ -310,15 +300,11 @@ async fn read_pages(
             } else {
                 PART_BYTES
             };
-            let (events, bytes) = next_part(&mut rest, part_bytes);
-            let part = Part {
-                events,
-                _held: budget.hold(bytes),
-            };
+            let part = next_part(&mut rest, part_bytes);
             let Ok(turn) = log.readers().acquire().await else {
                 return;
             };
-            let read = read_written(&log, &part.events).await;
+            let read = read_written(&log, &part).await;
             drop(turn);
             let failure = read.is_err();
             let part = read.map(|()| part).map_err(StreamError::from);
@@ -335,12 +321,11 @@ async fn read_pages(
     }
 }
 
-/// The next changes that are read together, and what they wrote in bytes: up to
-/// `most` of them, or one change.
+/// The next changes that are read together: up to `most` bytes of them, or one.
 fn next_part(
     events: &mut Peekable<impl Iterator<Item = Arc<Event>>>,
     most: usize,
-) -> (Vec<Arc<Event>>, usize) {
+) -> Vec<Arc<Event>> {
     let mut part = Vec::new();
     let mut bytes = 0;
     while let Some(event) = events.next_if(|event| part.is_empty() || bytes + event.bytes() <= most)
@@ -348,7 +333,7 @@ fn next_part(
         bytes += event.bytes();
         part.push(event);
     }
-    (part, bytes)
+    part
 }
 
 async fn read_page(
@@ -426,7 +411,7 @@ mod tests {
         std::iter::from_fn(|| {
             rest.peek()
                 .is_some()
-                .then(|| next_part(&mut rest, PART_BYTES).0.len())
+                .then(|| next_part(&mut rest, PART_BYTES).len())
         })
         .collect()
     }

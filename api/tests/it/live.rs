@@ -920,6 +920,37 @@ async fn leaving_leaves_nothing_behind(kind: Kind) {
     server.stop().await;
 }
 
+/// Else a thousand that come back at once would seem to take all memory.
+#[tokio::test]
+async fn a_change_counts_once_however_many_have_it() {
+    let (_database, server) = started(Kind::Sqlite).await;
+    let client = &server.client;
+    let after = client.prepare(1).await;
+    let others =
+        "subscription($after: Position) { forecastChanged(after: $after) { points { mwh } } }";
+    let mut held = Vec::new();
+    for hour in 0..2 {
+        client.save_hour(hour).await;
+        for query in [CHANGED, others] {
+            let mut socket = client.subscribe(query, json!({ "after": after })).await;
+            for _ in 0..=hour {
+                socket.data().await;
+            }
+        }
+        held.push(
+            eventually("only changes are held", async || {
+                let operations = client.metric("smartpulse_live_operations").await;
+                let held = client.metric("smartpulse_live_held_bytes").await;
+                (operations == 0.0).then_some(held)
+            })
+            .await,
+        );
+    }
+    // A value each.
+    assert_eq!(held, [528.0, 1056.0]);
+    server.stop().await;
+}
+
 /// A curve that is followed is kept for as long as it is followed.
 #[tokio::test]
 async fn curves_that_are_followed_have_a_limit_together() {

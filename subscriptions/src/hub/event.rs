@@ -9,6 +9,8 @@ use domain::notification::{self, NotificationChange, Written};
 use sea_orm::DbErr;
 use tokio::sync::Semaphore;
 
+use crate::budget::{Budget, Held};
+
 /// Bytes of an event, about, without what it wrote.
 pub(crate) const OF_AN_EVENT: usize = 512;
 
@@ -19,6 +21,8 @@ pub struct Event {
     /// The one user it is for; of a shared event, none.
     for_user: Option<i64>,
     written: OnceLock<Vec<RunDay>>,
+    /// The memory of what it wrote, once, however many have the event.
+    held: OnceLock<Held>,
     notified: OnceLock<Written>,
     /// One permit: to read what stands behind a change of notifications. Closed
     /// once that is there.
@@ -36,6 +40,7 @@ impl Event {
             change,
             for_user,
             written: OnceLock::new(),
+            held: OnceLock::new(),
             notified: OnceLock::new(),
             notifying: Semaphore::new(1),
         }
@@ -78,8 +83,20 @@ impl Event {
 
     /// Reads what some events wrote, those that nobody has read yet, at once. They
     /// are in the log's order.
-    pub async fn read_written(events: &[Arc<Self>], db: &Database) -> Result<(), DbErr> {
+    pub(crate) async fn read_written(
+        events: &[Arc<Self>],
+        db: &Database,
+        budget: &Budget,
+    ) -> Result<(), DbErr> {
         Self::read_notified(events, db).await?;
+        Self::read_forecasts(events, db).await?;
+        for event in events {
+            event.held.get_or_init(|| budget.hold(event.bytes()));
+        }
+        Ok(())
+    }
+
+    async fn read_forecasts(events: &[Arc<Self>], db: &Database) -> Result<(), DbErr> {
         let unread: Vec<(&Arc<Self>, &ForecastChange)> = events
             .iter()
             .filter(|event| event.written.get().is_none())
