@@ -165,8 +165,7 @@ fn past(
         }
         let mut last = after;
         let mut remembered = Vec::new();
-        let budget = log.hub().budget();
-        while last.number < until.number && (remembered.is_empty() || !budget.is_spent()) {
+        while last.number < until.number {
             let Some(events) = log.hub().recent_after(last) else {
                 break;
             };

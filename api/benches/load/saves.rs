@@ -1,5 +1,4 @@
-//! CPU of the server for each `saveForecasts`, beside the same rows written by a raw
-//! prepared transaction.
+//! CPU of the server, and time, for each `saveForecasts`.
 
 use std::time::Instant;
 

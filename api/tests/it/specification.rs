@@ -711,7 +711,41 @@ async fn large_variables_are_answered_or_refused() {
     let many = format!("query($k: [String!]) {{ {aliases} }}");
     let answer = client.graphql(&many, json!({ "k": keys })).await;
     assert_eq!(code(&answer), "TOO_COMPLEX", "{answer}");
-    // Of what is wrong with much input, a little is told.
+    // A long text is copied for each use, too.
+    let uses = "$t ".repeat(5_000);
+    for query in [
+        format!(
+            "query($t: String!) {{ notifications(filter: {{ categories: [{uses}] }}) {{ nodes {{ id }} }} }}"
+        ),
+        format!("query($t: JSON) {{ mailPreview(variables: {{ a: [{uses}] }}) {{ subject }} }}"),
+    ] {
+        let answer = client
+            .graphql(&query, json!({ "t": "t".repeat(1 << 20) }))
+            .await;
+        assert_eq!(code(&answer), "TOO_COMPLEX", "{answer}");
+    }
+    // Many operations that declare none of many variables.
+    let names: String = (0..2_000).map(|i| format!("$v{i} ")).collect();
+    let operations: String = (0..300)
+        .map(|i| format!("query A{i} {{ ...F }} "))
+        .collect();
+    let fragment = format!(
+        "fragment F on Query {{ mailPreview(variables: {{ a: [{names}] }}) {{ subject }} }}"
+    );
+    let answer = client
+        .graphql(&format!("{operations}{fragment}"), Value::Null)
+        .await;
+    let errors = answer["errors"].as_array().unwrap();
+    assert!((1..=20).contains(&errors.len()), "{}", errors.len());
+    assert!(
+        errors[0]["message"]
+            .as_str()
+            .unwrap()
+            .contains("is not declared"),
+        "{}",
+        errors[0]
+    );
+    // Of much input that is wrong, a few errors are told.
     let unknown: serde_json::Map<String, Value> =
         (0..100_000).map(|i| (format!("k{i}"), json!(0))).collect();
     let query = "mutation($input: UpsertUnitsInput!) { upsertUnits(input: $input) { position } }";

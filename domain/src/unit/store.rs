@@ -44,13 +44,21 @@ fn any_key<'a>(backend: DbBackend, keys: impl IntoIterator<Item = &'a UnitKey>) 
             .or_default()
             .push(key.number());
     }
-    let parameter = match backend {
-        DbBackend::Postgres => "$1",
-        _ => "?",
+    // PostgreSQL uses the index below an OR for an array, and not for a subquery.
+    let is_one_of = match backend {
+        DbBackend::Postgres => {
+            let given = database::numbers(backend, "$1");
+            format!("\"unit\".\"unit_number\" = ANY(ARRAY{given})")
+        }
+        _ => {
+            let given = database::numbers(backend, "?");
+            format!("\"unit\".\"unit_number\" IN {given}")
+        }
     };
-    let numbers_given = database::numbers(backend, parameter);
-    let is_one_of = format!("\"unit\".\"unit_number\" IN {numbers_given}");
-    let mut any = Condition::any().add(Expr::val(1).eq(0));
+    if numbers.is_empty() {
+        return Condition::any().add(Expr::val(1).eq(0));
+    }
+    let mut any = Condition::any();
     for (unit_type, numbers) in numbers {
         any = any.add(
             unit::Column::UnitType
@@ -452,7 +460,8 @@ async fn update_row(txn: &Transaction, input: &UnitUpsert) -> Result<(), DbErr> 
     }
     if is_any {
         update
-            .filter(any_key(txn.get_database_backend(), [&input.key]))
+            .filter(unit::Column::UnitType.eq(input.key.unit_type().as_str()))
+            .filter(unit::Column::UnitNumber.eq(input.key.number()))
             .exec(txn)
             .await?;
     }

@@ -33,6 +33,11 @@ pub(crate) struct Documents {
     limits: Limits,
 }
 
+/// What apollo-compiler takes for the end of a line, each of which it remembers.
+const ENDS_LINE: [char; 7] = [
+    '\n', '\r', '\u{b}', '\u{c}', '\u{85}', '\u{2028}', '\u{2029}',
+];
+
 type Cache<K, V> = moka::sync::Cache<K, Arc<V>, rustc_hash::FxBuildHasher>;
 
 /// A valid document within the limits.
@@ -137,21 +142,21 @@ impl Documents {
                 plan
             }
         };
-        let cost = plan.cost.bytes(&variables);
-        let most = self.limits.answer_bytes;
-        if cost > most {
-            return Err(only(fault::too_complex(format!(
-                "the answer would weigh about {cost} bytes, at most {most} are allowed: ask for less, or in several requests"
-            ))));
-        }
-        // Each argument that has a variable is given a copy of its value.
+        // Each use of a variable is given a copy of its value, also to be weighed.
         let copies = plan.copies.iter().map(|(name, uses)| {
             let values = variables.get(name).map_or(0, count);
             values.saturating_mul(*uses)
         });
         if copies.fold(0, usize::saturating_add) > MOST_VALUES {
             return Err(only(fault::too_complex(format!(
-                "large variables are used by many arguments, {MOST_VALUES} values in all are allowed: use each once, or send several requests"
+                "the values of variables, counted for each use, are more than {MOST_VALUES}: use a large variable once, or send several requests"
+            ))));
+        }
+        let cost = plan.cost.bytes(&variables);
+        let most = self.limits.answer_bytes;
+        if cost > most {
+            return Err(only(fault::too_complex(format!(
+                "the answer would weigh about {cost} bytes, at most {most} are allowed: ask for less, or in several requests"
             ))));
         }
         let introspection = plan.introspects.then(|| Introspection {
@@ -352,6 +357,9 @@ fn parse(text: &str, contract: &Contract, limits: &Limits) -> Result<Document, V
         introspect::check_depth(&valid, operation).map_err(only)?;
         let uses = Uses::of(&parsed, operation.name.as_ref());
         faults.extend(uses.undeclared(operation, &valid));
+        if faults.len() >= fault::MOST_FAULTS {
+            break;
+        }
         operations.push(read_operation(contract, &valid, operation, &uses));
     }
     if !faults.is_empty() {
@@ -368,7 +376,9 @@ fn parse(text: &str, contract: &Contract, limits: &Limits) -> Result<Document, V
         operations,
         // A field is two tokens, and some two hundred bytes.
         bytes: u32::try_from(
-            1024 + text.len() * 2 + text.lines().count() * 32 + parser.tokens_reached() * 100,
+            1024 + text.len() * 2
+                + text.matches(ENDS_LINE).count() * 32
+                + parser.tokens_reached() * 100,
         )
         .unwrap_or(u32::MAX),
     })

@@ -116,7 +116,8 @@ impl<'a> Uses<'a> {
             .filter(|(name, _)| !declared(name))
             .collect();
         missing.sort_unstable_by_key(|(name, _)| **name);
-        let faults = missing.into_iter().map(|(name, span)| {
+        let told = missing.into_iter().take(fault::MOST_FAULTS);
+        let faults = told.map(|(name, span)| {
             let message = format!(
                 "the variable {} is not declared",
                 domain::quote(&format!("${name}"))

@@ -49,11 +49,17 @@ impl Variables {
     }
 }
 
-/// The values of a value, those within lists and objects included.
+/// The values of a value, those within lists and objects included; a long text or
+/// key counts for as many as take its memory.
 pub(super) fn count(value: &Value) -> usize {
+    const BYTES_A_VALUE: usize = 64;
     1 + match value {
+        Value::String(text) => text.len() / BYTES_A_VALUE,
         Value::List(items) => items.iter().map(count).sum(),
-        Value::Object(object) => object.values().map(count).sum(),
+        Value::Object(object) => object
+            .iter()
+            .map(|(key, value)| key.len() / BYTES_A_VALUE + count(value))
+            .sum(),
         _ => 0,
     }
 }
